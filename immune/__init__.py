@@ -1,0 +1,3 @@
+"""Immune: an immune system for fleets of AI agents."""
+
+__version__ = "0.1.0"

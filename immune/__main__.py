@@ -1,0 +1,5 @@
+"""``python -m immune``."""
+
+from immune.cli import main
+
+main()

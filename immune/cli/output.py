@@ -1,0 +1,80 @@
+"""How commands speak: one JSON document on stdout with --json, tables for people without; problems go to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from immune.errors import ImmuneError
+
+INTERRUPTED = 130
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", envvar="IMMUNE_DATA_DIR", help="Where the journal and telemetry live (default ./.immune).", show_default=False)
+]
+Run = Annotated[str | None, typer.Option("--run", help="Which run; the newest one unless given.", show_default=False)]
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def emit(document: Any, as_json: bool, show: Callable[[], None]) -> None:
+    """Print the document as JSON, or let `show` print it for people."""
+    if as_json:
+        sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+    else:
+        show()
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
+    """A table for people, or one sentence when there is nothing in it. Cells are text, never markup."""
+    if not rows:
+        out.print(empty, markup=False)
+        return
+    grid = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        grid.add_column(column, overflow="fold")
+    for row in rows:
+        grid.add_row(*(escape(str(cell)) for cell in row))
+    out.print(grid)
+
+
+def run_guarded(app: typer.Typer, arguments: list[str]) -> int:
+    """Run the app; turn every expected error into one sentence and its exit code. No traceback reaches a user."""
+    try:
+        code = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
+    except ImmuneError as error:
+        return report_error(error, "--json" in arguments)
+    except click.exceptions.Exit as left:
+        return left.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        err.print("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # the reader went away (immune … | head): not our failure, and python must not complain while it shuts down
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code if isinstance(code, int) else 0
+
+
+def report_error(error: ImmuneError, as_json: bool) -> int:
+    """Say what is wrong, on stderr for people, as a document on stdout for programs; the exit code."""
+    if as_json:
+        sys.stdout.write(json.dumps(error.as_json(), ensure_ascii=False) + "\n")
+    err.print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True)
+    return error.exit_code

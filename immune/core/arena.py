@@ -1,0 +1,123 @@
+"""Named arrays that grow together along one axis, and go to bytes and back bit for bit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from immune.errors import InputError
+
+Rows = slice | NDArray[np.intp]
+FIRST_CAPACITY = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """How one array looks: ``lead + (capacity,) + trail``; new rows hold `fill`."""
+
+    dtype: np.dtype[Any]
+    fill: float
+    lead: tuple[int, ...]
+    trail: tuple[int, ...]
+
+
+class Arena:
+    """State of many things (agents, types, cells) as a few arrays; capacity doubles, so growth costs O(1) per row."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.capacity = 0
+        self._columns: dict[str, Column] = {}
+        self._arrays: dict[str, NDArray[Any]] = {}
+
+    def declare(self, name: str, dtype: DTypeLike, *, fill: float = 0, lead: tuple[int, ...] = (), trail: tuple[int, ...] = ()) -> None:
+        """Add an array before the first row exists."""
+        column = Column(dtype=np.dtype(dtype), fill=fill, lead=lead, trail=trail)
+        self._columns[name] = column
+        self._arrays[name] = np.full((*lead, 0, *trail), fill, dtype=column.dtype)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self._arrays[name]
+
+    def grow(self, size: int) -> None:
+        """Make room for at least `size` rows; existing rows keep their values."""
+        if size > self.capacity:
+            self._reserve(max(FIRST_CAPACITY, 1 << (size - 1).bit_length()))
+        self.size = max(self.size, size)
+
+    def _reserve(self, capacity: int) -> None:
+        for name, column in self._columns.items():
+            bigger = np.full((*column.lead, capacity, *column.trail), column.fill, dtype=column.dtype)
+            bigger[_along(column, slice(0, self.size))] = self._arrays[name][_along(column, slice(0, self.size))]
+            self._arrays[name] = bigger
+        self.capacity = capacity
+
+    def clear(self, rows: Rows) -> None:
+        """Set these rows back to their first values."""
+        for name, column in self._columns.items():
+            self._arrays[name][_along(column, rows)] = column.fill
+
+    def refill(self, name: str, rows: Rows) -> None:
+        """Set these rows of one array back to their first values."""
+        self._arrays[name][_along(self._columns[name], rows)] = self._columns[name].fill
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, capacity included."""
+        return sum(array.nbytes for array in self._arrays.values())
+
+    def pack(self) -> bytes:
+        """The rows in use as bytes: a JSON line with names and types, then the arrays one after the other."""
+        head = {"size": self.size, "columns": [[name, column.dtype.str] for name, column in self._columns.items()]}
+        parts = [json.dumps(head, separators=(",", ":")).encode() + b"\n"]
+        for name, column in self._columns.items():
+            parts.append(np.ascontiguousarray(self._arrays[name][_along(column, slice(0, self.size))]).tobytes())
+        return b"".join(parts)
+
+    def unpack(self, content: bytes) -> None:
+        """Take over what `pack` wrote. Raises InputError if it was made for other arrays."""
+        line, _, body = content.partition(b"\n")
+        head = json.loads(line)
+        if head["columns"] != [[name, column.dtype.str] for name, column in self._columns.items()]:
+            raise InputError("this snapshot was made by another version", field="snapshot", way_out="let the baselines be learned anew")
+        self.size = 0
+        self.grow(head["size"])
+        self.size = head["size"]
+        offset = 0
+        for name, column in self._columns.items():
+            place = _along(column, slice(0, self.size))
+            shape = self._arrays[name][place].shape
+            count = int(np.prod(shape, dtype=np.int64))
+            self._arrays[name][...] = column.fill
+            self._arrays[name][place] = np.frombuffer(body, dtype=column.dtype, count=count, offset=offset).reshape(shape)
+            offset += count * column.dtype.itemsize
+
+
+def _along(column: Column, rows: Rows) -> tuple[Any, ...]:
+    return (*(slice(None) for _ in column.lead), rows)
+
+
+class Block:
+    """Some rows of an arena as working arrays: views for a slice, copies (written back by `commit`) for an index."""
+
+    def __init__(self, arena: Arena, rows: Rows) -> None:
+        self.rows = rows
+        self._arena = arena
+        self._copies: dict[str, NDArray[Any]] = {}
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if isinstance(self.rows, slice):
+            return self._arena[name][..., self.rows]
+        held = self._copies.get(name)
+        if held is None:
+            held = self._copies[name] = self._arena[name].take(self.rows, axis=-1)
+        return held
+
+    def commit(self) -> None:
+        """Write changed copies back."""
+        for name, held in self._copies.items():
+            self._arena[name][..., self.rows] = held

@@ -1,0 +1,99 @@
+"""What is normal for each agent and stream: a level, a spread, a memory of the last residual; learned after scoring.
+
+With x the scaled value, m the level and f what the place in the task adds (`cells`), the residual is ``r = x - m - f`` and
+the innovation ``e = r - phi * r_before``: AR(1) whitening, so that a stream that remembers itself is not counted twice.
+Level and spread are exponentially weighted with weight 1/n first, then 1/`LEVEL_SPAN` and 1/`SPREAD_SPAN`; what is
+learned is winsorised, so that one absurd value moves a level by hundredths of its spread.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from immune.core.arena import Arena, Block
+
+LEVEL_SPAN = 300.0
+SPREAD_SPAN = 400.0
+PRIOR_SAMPLES = 3.0
+"""How many samples the first guess of the spread counts for."""
+PRIOR_SPREAD = 0.5
+"""First guess of the sd of a log, before anything is known."""
+CLIP = 4.0
+"""Learn from at most this many spreads."""
+RATE_SPAN = 600.0
+"""Counts: samples that their mean remembers."""
+PHI_MAX = 0.995
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+def declare(arena: Arena, streams: int, continuous: int) -> None:
+    """The arrays of this file, over agents."""
+    arena.declare("count", np.float32, lead=(streams,))
+    arena.declare("level", np.float32, lead=(streams,))
+    arena.declare("level_prior", np.float32, lead=(continuous,))
+    arena.declare("spread2", np.float32, fill=PRIOR_SPREAD**2, lead=(continuous,))
+    arena.declare("own2", np.float32, fill=PRIOR_SPREAD**2, lead=(continuous,))
+    arena.declare("lagged", np.float32, lead=(continuous,))
+    arena.declare("lagged2", np.float32, fill=PRIOR_SPREAD**2, lead=(continuous,))
+    arena.declare("before", np.float32, lead=(continuous,))
+
+
+class Residuals:
+    """One round of the continuous streams against their baselines. All arrays (continuous, n), float32."""
+
+    def __init__(self, block: Block, x: Floats, shape: Floats | None, fresh: Mask, floors: Floats, rough: Floats | None, doubt: Floats | None) -> None:
+        """x: scaled values without NaN holes filled (0 where missing) · fresh (n,): the sample begins a task, nothing is carried over."""
+        self._block = block
+        level, own2 = block["level"][: len(x)], block["own2"]
+        self.count = block["count"][: len(x)]
+        self.expected = level if shape is None else level + shape
+        self.residual = x - self.expected
+        self.phi = np.clip(block["lagged"] / block["lagged2"], -0.3, PHI_MAX)
+        self.carried = block["before"] * ~fresh
+        spread = np.maximum(np.sqrt(block["spread2"]), floors)
+        self.own = np.maximum(np.sqrt(own2), floors)
+        unknown = self.carried == 0
+        scale = np.where(unknown, self.own, spread)
+        innovation = self.residual - self.phi * self.carried
+        self.innovation = innovation
+        self.plain = innovation / scale
+        if rough is not None and doubt is not None:
+            scale = np.sqrt((scale * np.clip(rough, 0.2, 5.0)) ** 2 + np.where(unknown, 0, doubt) ** 2)
+        self.z = innovation / scale
+        width = self.own * (np.float32(CLIP) * (1 + 10 / (self.count + 1)))
+        self.bounded_residual = np.clip(self.residual, -width, width)
+
+    def learn(self, seen: Mask, taught: Mask) -> None:
+        """Move the baselines: `seen` where the stream has a sample, `taught` where it may be learned, (continuous, n)."""
+        block, count = self._block, self.count
+        gate = taught.astype(np.float32)
+        clipped = self.bounded_residual.copy()
+        first = count == 0
+        np.copyto(clipped, self.residual, where=first)
+        weight = gate / np.minimum(count + 1 + block["level_prior"], np.float32(LEVEL_SPAN))
+        level = block["level"][: len(count)]
+        level += weight * clipped
+        gate *= ~first
+        weight = gate / np.minimum(count + np.float32(PRIOR_SAMPLES + 1), np.float32(SPREAD_SPAN))
+        spread2, own2, lagged, before = block["spread2"], block["own2"], block["lagged"], block["before"]
+        limit = np.float32(CLIP) * self.own
+        bounded = np.clip(self.innovation, -limit, limit)
+        spread2 += weight * (bounded * bounded - spread2)
+        own2 += weight * (clipped * clipped - own2)
+        weight *= self.carried != 0
+        lagged += weight * (clipped * self.carried - lagged)
+        lagged2 = block["lagged2"]
+        lagged2 += weight * (self.carried * self.carried - block["lagged2"])
+        limit *= np.float32(1.5)
+        np.copyto(before, np.clip(self.residual, -limit, limit), where=seen & ~first)
+
+
+def learn_counts(block: Block, x: Floats, first_row: int, seen: Mask, learning: Mask) -> None:
+    """The mean of each count stream, for people and ratios; calibration keeps its own record."""
+    count, level = block["count"][first_row:], block["level"][first_row:]
+    weight = (seen & learning) / np.minimum(count + 1, np.float32(RATE_SPAN))
+    ceiling = 4 * level + 4
+    level += weight.astype(np.float32) * (np.minimum(x, np.where(count == 0, x, ceiling)) - level)

@@ -1,0 +1,242 @@
+"""The life of an incident: opened when evidence crosses the threshold, updated when the picture changes, closed when
+the symptoms have stayed away for the policy's span, or when a shared cause turns out to explain them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from immune.core import events as ev
+from immune.core.diagnosis import Differential, Infection, differential
+from immune.core.evidence import Assessment, CohortFinding, Finding, VitalEvidence
+from immune.core.mirror import Mirror
+from immune.core.policy import Policy
+from immune.core.severity import Severity, severity
+from immune.core.state import IncidentState, RunState
+
+US = 1_000_000
+EVIDENCE_KEPT = 6
+
+
+class Record(Protocol):
+    """Puts an event on the docket and returns its future id."""
+
+    def __call__(self, subject: str, event: ev.Event, *, correlation: str = "", cause: str = "") -> str:
+        """See `Docket.add`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """Agents (roster indices) that fell sick or recovered in this tick."""
+
+    fell_sick: list[int] = field(default_factory=list)
+    recovered: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """How bad, and what it looks like."""
+
+    severity: Severity
+    differential: Differential
+    evidence: tuple[VitalEvidence, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class Examiner:
+    """Looks at one tick's findings beside the incidents that are open."""
+
+    state: RunState
+    mirror: Mirror
+    assessment: Assessment
+    policy: Policy
+    version: str
+    catalogue: tuple[Infection, ...]
+    changes: Changes = field(default_factory=Changes)
+    opened: int = 0
+
+    def examine(self, record: Record) -> Changes:
+        """Record what opens, changes and closes; who fell sick and who recovered."""
+        findings = {finding.agent: finding for finding in self.assessment.findings}
+        cohorts = {cohort.key: cohort for cohort in self.assessment.cohorts}
+        for incident_id in self.state.open_incidents:
+            incident = self.state.incidents[incident_id]
+            if incident.scope == "agent":
+                self._follow_agent(record, incident, findings)
+            else:
+                self._follow_cohort(record, incident, cohorts.get(incident.cohort))
+        for cohort in self.assessment.cohorts:
+            if cohort.alarm and cohort.present and self.state.open_for_cohort(cohort.key) is None:
+                self._open_cohort(record, cohort)
+        for finding in self.assessment.findings:
+            if finding.alarm and finding.present and not finding.explained_by:
+                agent = self.state.agents[self.mirror.agents[finding.agent]]
+                blocked = ev.LEVELS.index(agent.desired) >= ev.LEVELS.index("isolated")
+                if not agent.incident_id and not blocked:
+                    self._open_agent(record, finding)
+        return self.changes
+
+    def _judge(self, finding: Finding | CohortFinding) -> Judgement:
+        threshold, now_us = self.assessment.threshold_nats, self.assessment.now_us
+        agents = len(finding.agents) if isinstance(finding, CohortFinding) else 1
+        return Judgement(
+            severity=severity(finding.evidence, agents=agents, fleet=len(self.mirror.agents), threshold_nats=threshold, weights=self.policy.severity),
+            differential=differential(finding, self.catalogue, now_us=now_us, threshold_nats=threshold),
+            evidence=finding.evidence[:EVIDENCE_KEPT],
+        )
+
+    def _open_agent(self, record: Record, finding: Finding) -> None:
+        agent_id = self.mirror.agents[finding.agent]
+        judgement = self._judge(finding)
+        incident_id, cause = self._open(record, "agent", "", (agent_id,), finding, judgement)
+        self.changes.fell_sick.append(finding.agent)
+        self._propose(record, incident_id, agent_id, judgement, cause)
+
+    def _open_cohort(self, record: Record, cohort: CohortFinding) -> None:
+        names = tuple(self.mirror.agents[index] for index in cohort.agents)
+        self._open(record, cohort.scope, cohort.key, names, cohort, self._judge(cohort))
+
+    def _open(
+        self, record: Record, scope: ev.Scope, cohort: str, agents: tuple[str, ...], finding: Finding | CohortFinding, judgement: Judgement
+    ) -> tuple[str, str]:
+        self.opened += 1
+        incident_id = f"inc-{len(self.state.incidents) + self.opened:04d}"
+        event = ev.IncidentOpened(
+            incident_id=incident_id,
+            scope=scope,
+            cohort=cohort,
+            agents=agents,
+            onset_us=finding.onset_us,
+            nats=finding.nats,
+            threshold_nats=self.assessment.threshold_nats,
+            severity=judgement.severity.value,
+            severity_why=judgement.severity.why,
+            evidence=_notes(judgement.evidence),
+            diagnosis=_hypotheses(judgement.differential),
+            ruled_out=_ruled_out(judgement.differential),
+            changed=_facts(finding),
+            policy_version=self.version,
+        )
+        cause = record(agents[0] if scope == "agent" else cohort or "fleet", event, correlation=incident_id)
+        return incident_id, cause
+
+    def _propose(self, record: Record, incident_id: str, agent_id: str, judgement: Judgement, cause: str) -> None:
+        level, rule = self.policy.level_for(judgement.severity.value)
+        known = self.state.incidents.get(incident_id)
+        if level == "none" or (known and ev.LEVELS.index(level) <= ev.LEVELS.index(known.proposed)):
+            return
+        event = ev.ContainmentProposed(
+            incident_id=incident_id,
+            level=level,
+            mode=self.policy.mode_for(self.state.agents[agent_id].type),
+            rule=rule,
+            severity=judgement.severity.value,
+            evidence=_notes(judgement.evidence),
+            policy_version=self.version,
+        )
+        record(agent_id, event, correlation=incident_id, cause=cause)
+
+    def _follow_agent(self, record: Record, incident: IncidentState, findings: dict[int, Finding]) -> None:
+        index = self.state.agents[incident.agents[0]].index
+        finding = findings.get(index)
+        if finding is not None and finding.explained_by:
+            self._close(record, incident, "explained", f"part of the shared cause {finding.explained_by}")
+        elif finding is not None and finding.present:
+            judgement = self._judge(finding)
+            cause = self._update(record, incident, finding.nats, incident.agents, judgement)
+            self._propose(record, incident.incident_id, incident.agents[0], judgement, cause or ev.event_id(incident.opened_seq))
+        elif self.state.agents[incident.agents[0]].desired != "none":
+            return  # a contained agent gets well by a probation or by a person, not by being kept from working
+        elif self._away_us(incident, int(self.mirror.present_us[index])) >= self.policy.detection.close_after_s * US:
+            self._close(record, incident, "recovered", self._stayed_away())
+
+    def _follow_cohort(self, record: Record, incident: IncidentState, cohort: CohortFinding | None) -> None:
+        if cohort is not None and cohort.present:
+            names = {self.mirror.agents[index]: None for index in cohort.agents}
+            agents = tuple(dict.fromkeys((*incident.agents, *names)))
+            judgement = self._judge(cohort)
+            self._update(record, incident, cohort.nats, agents, judgement)
+        elif self._away_us(incident, self.mirror.cohort_present_us.get(incident.cohort, 0)) >= self.policy.detection.close_after_s * US:
+            self._close(record, incident, "recovered", self._stayed_away())
+
+    def _away_us(self, incident: IncidentState, present_us: int) -> int:
+        return self.assessment.now_us - max(present_us, incident.opened_at_us)
+
+    def _stayed_away(self) -> str:
+        return f"no symptoms for {self.policy.detection.close_after_s:g} s"
+
+    def _update(self, record: Record, incident: IncidentState, nats: float, agents: tuple[str, ...], judgement: Judgement) -> str:
+        reason = self._reason_to_update(incident, agents, judgement)
+        if not reason:
+            return ""
+        event = ev.IncidentUpdated(
+            incident_id=incident.incident_id,
+            agents=agents,
+            nats=nats,
+            severity=judgement.severity.value,
+            severity_why=judgement.severity.why,
+            evidence=_notes(judgement.evidence),
+            diagnosis=_hypotheses(judgement.differential),
+            ruled_out=_ruled_out(judgement.differential),
+            reason=reason,
+        )
+        subject = incident.agents[0] if incident.scope == "agent" else incident.cohort or "fleet"
+        return record(subject, event, correlation=incident.incident_id, cause=ev.event_id(incident.opened_seq))
+
+    def _reason_to_update(self, incident: IncidentState, agents: tuple[str, ...], judgement: Judgement) -> str:
+        """Why an update is worth an event: rises of severity at once, changes of picture at the policy's pace."""
+        if judgement.severity.value >= incident.severity + 1.0:
+            return "severity rose"
+        if self.assessment.now_us - incident.updated_at_us < self.policy.detection.update_every_s * US:
+            return ""
+        if judgement.differential.top.kind != incident.top_kind:
+            return "another diagnosis leads"
+        if len(agents) > len(incident.agents):
+            return "more agents"
+        if abs(judgement.severity.value - incident.severity) >= 0.5:
+            return "severity changed"
+        return ""
+
+    def _close(self, record: Record, incident: IncidentState, outcome: str, reason: str) -> None:
+        event = ev.IncidentClosed(incident_id=incident.incident_id, outcome=outcome, reason=reason)  # type: ignore[arg-type]
+        subject = incident.agents[0] if incident.scope == "agent" else incident.cohort or "fleet"
+        record(subject, event, correlation=incident.incident_id, cause=ev.event_id(incident.opened_seq))
+        if incident.scope == "agent":
+            self.changes.recovered.append(self.state.agents[incident.agents[0]].index)
+
+
+def _facts(finding: Finding | CohortFinding) -> tuple[ev.FactNote, ...]:
+    changed = finding.changed if isinstance(finding, Finding) else ()
+    return tuple(ev.FactNote(field=field, before=before, after=after, at_us=at_us) for field, before, after, at_us in changed)
+
+
+def _notes(evidence: tuple[VitalEvidence, ...]) -> tuple[ev.EvidenceNote, ...]:
+    return tuple(
+        ev.EvidenceNote(
+            vital=item.vital,
+            direction=item.direction,
+            nats=item.nats,
+            ratio=item.ratio,
+            observed=item.observed,
+            expected=item.expected,
+            effect=item.effect,
+            growth=item.growth,
+            onset_us=item.onset_us,
+            calibration=item.calibration,
+            basis=item.basis,
+        )
+        for item in evidence[:EVIDENCE_KEPT]
+    )
+
+
+def _hypotheses(found: Differential) -> tuple[ev.HypothesisNote, ...]:
+    return tuple(
+        ev.HypothesisNote(kind=h.kind, confidence=h.confidence, evidence_for=h.evidence_for, evidence_against=h.evidence_against)
+        for h in found.hypotheses
+    )
+
+
+def _ruled_out(found: Differential) -> tuple[str, ...]:
+    return tuple(f"{kind}: {reason}" for kind, reason in found.ruled_out)

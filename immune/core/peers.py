@@ -1,0 +1,96 @@
+"""What an agent may borrow from the others of its type until it has enough samples of its own.
+
+Per type and stream: the pooled bins of everyone's standardised residuals, the mean level with its spread between agents,
+the mean spread within. A type with a single agent lends nothing; a wide guess stands in.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from immune.core.arena import Arena
+from immune.core.surprise import BINS, BORROWED, LONE_BORROWED, SLOTS, Lent, lone_prior
+
+POOL_LIMIT = 40_000.0
+DEPTH_LIMIT = 300.0
+REFRESH_ROUNDS = 16
+KNOWN_FROM = 15
+"""An agent speaks for its type from this many samples on."""
+GUESS_WEIGHT = 8.0
+LEVEL_PRIOR_MAX = 20.0
+
+Floats = NDArray[np.float32]
+
+
+class Peers:
+    """Borrowed calibration, by type code."""
+
+    def __init__(self, streams: int, continuous: int) -> None:
+        self.arena = Arena()
+        self._continuous = continuous
+        self.arena.declare("pool", np.float32, trail=(streams, BINS))
+        self.arena.declare("share", np.float32, trail=(streams, SLOTS))
+        self.arena.declare("depth", np.float32, trail=(streams,))
+        self.arena.declare("borrowed", np.float32, trail=(streams,))
+        self.arena.declare("level", np.float32, trail=(continuous,))
+        self.arena.declare("level_weight", np.float32, trail=(continuous,))
+        self.arena.declare("spread2", np.float32, trail=(continuous,))
+        self.arena.declare("voters", np.float32, trail=(streams,))
+        self._guess = lone_prior()
+
+    def grow(self, types: int) -> None:
+        """Make room for this many types."""
+        old = self.arena.size
+        if types > old:
+            self.arena.grow(types)
+            self._share(slice(old, types))
+
+    def lent(self) -> Lent:
+        """What every type lends."""
+        return Lent(share=self.arena["share"], borrowed=self.arena["borrowed"], depth=self.arena["depth"])
+
+    def learn(self, types: NDArray[np.int32], bins: NDArray[np.int8], learned: NDArray[np.bool_]) -> None:
+        """Pool the bins, (streams, n), of samples that were learned."""
+        streams, pool = len(bins), self.arena["pool"]
+        flat = (types[None, :].astype(np.intp) * streams + np.arange(streams)[:, None]) * BINS + bins
+        size = self.arena.size * streams * BINS
+        pool[: self.arena.size] += np.bincount(flat[learned], minlength=size).reshape(self.arena.size, streams, BINS).astype(np.float32)
+
+    def refresh(self, types: NDArray[np.int32], count: Floats, level: Floats, own2: Floats) -> None:
+        """Sum the members up: count, level (streams, agents) and own2 (continuous, agents) of the agents' baselines."""
+        size, known = self.arena.size, count >= KNOWN_FROM
+        voters, levels = self.arena["voters"], self.arena["level"]
+        weights, spreads = self.arena["level_weight"], self.arena["spread2"]
+        for row in range(len(count)):
+            some = known[row]
+            members = np.bincount(types[some], minlength=size)[:size]
+            voters[:size, row] = members
+            if row >= self._continuous:
+                continue
+            at_least_one = np.maximum(members, 1)
+            value = level[row, some].astype(np.float64)
+            mean = np.bincount(types[some], weights=value, minlength=size)[:size] / at_least_one
+            within = np.bincount(types[some], weights=own2[row, some].astype(np.float64), minlength=size)[:size] / at_least_one
+            apart = np.bincount(types[some], weights=(value - mean[types[some]]) ** 2, minlength=size)[:size] / np.maximum(members - 1, 1)
+            levels[:size, row] = mean
+            spreads[:size, row] = within
+            weights[:size, row] = np.where(members >= 3, np.minimum(within / (apart + 1e-6), LEVEL_PRIOR_MAX), 0)
+        self._share(slice(0, size))
+
+    def _share(self, rows: slice) -> None:
+        pool, voters = self.arena["pool"][rows], self.arena["voters"][rows]
+        total = pool.sum(axis=2)
+        pool *= np.minimum(1, np.float32(POOL_LIMIT) / np.maximum(total, 1))[:, :, None]
+        lends = voters >= 2
+        cumulated = np.cumsum(pool[:, :, ::-1], axis=2)[:, :, ::-1]
+        smooth = np.arange(pool.shape[1]) < self._continuous
+        guessed = np.where(smooth, np.float32(GUESS_WEIGHT), np.float32(0))
+        share = self.arena["share"][rows]
+        weight = np.where(lends, cumulated[:, :, 0] + guessed, np.float32(1))[:, :, None]
+        share[:, :, :BINS] = (cumulated + guessed[:, None] * self._guess[:BINS]) / np.maximum(weight, 1)
+        share[~lends] = self._guess
+        others = cumulated[:, :, 0] * (voters - 1) / np.maximum(voters, 1)
+        alone = np.where(smooth, np.float32(LONE_BORROWED), np.float32(0))
+        self.arena["borrowed"][rows] = np.where(lends, np.minimum(np.float32(BORROWED), others), alone)
+        self.arena["depth"][rows] = np.where(lends, np.minimum(others, np.float32(DEPTH_LIMIT)), alone)

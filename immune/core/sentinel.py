@@ -1,0 +1,298 @@
+"""The sentinel: vitals in, calibrated evidence out. Scores first, learns after, and does not learn from what is suspect.
+
+Per sample and stream: scaled value (`streams`) -> innovation (`baseline`, `cells`) -> surprise (`surprise`, `peers`) -> evidence
+(`eprocess`); the agent's statistic is the mean over streams, signs and sizes, and one threshold follows from the false-alarm
+budget. `silence` and `stuck` watch for what is not there, `shared_cause` for what moved together. See docs/sentinel.md.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from immune.core import baseline, eprocess, facts, silence, standing, stuck, surprise
+from immune.core.arena import Arena, Block, Rows
+from immune.core.cells import SAY_FROM, Cells, Place
+from immune.core.evidence import Assessment, Bands
+from immune.core.findings import FindingWriter
+from immune.core.hashing import sample_keys, uniforms
+from immune.core.peers import REFRESH_ROUNDS, Peers
+from immune.core.policy import DetectionPolicy
+from immune.core.shared_cause import SharedCause
+from immune.core.streams import StreamTable
+from immune.core.vitals import CONTEXT_FIELDS, Lexicon, Roster, SampleBatch, VitalSchema
+
+CHUNK = 1024
+"""Agents handled at once: their working arrays stay in the cache."""
+US = 1_000_000
+HOLD_SHARE = 0.5
+"""Learning stops at this share of the threshold, in nats."""
+TASK = CONTEXT_FIELDS.index("task")
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Index = NDArray[np.intp]
+
+
+class Sentinel:
+    """The statistical heart. One instance per run; not thread-safe; equal inputs give equal outputs, bit for bit."""
+
+    def __init__(self, *, roster: Roster, lexicon: Lexicon, schema: VitalSchema, policy: DetectionPolicy, period_us: int, seed: int = 0) -> None:
+        self.roster, self.lexicon, self.policy, self.seed = roster, lexicon, policy, seed
+        self.period_s = period_us / US
+        self.threshold_nats = eprocess.alarm_nats(self.period_s, policy.false_alarms_per_agent_day)
+        self.table = StreamTable(schema)
+        streams, smooth = len(self.table), self.table.continuous
+        self._cap = eprocess.cap_for(self.threshold_nats, 2 * streams + 1)
+        self.arena = Arena()
+        baseline.declare(self.arena, streams, smooth)
+        surprise.declare(self.arena, streams)
+        eprocess.declare(self.arena, streams)
+        silence.declare(self.arena)
+        stuck.declare(self.arena, self.table.first_ratio)
+        facts.declare(self.arena)
+        standing.declare(self.arena, streams, smooth)
+        self.peers = Peers(streams, smooth)
+        self.cells = Cells(smooth)
+        self.shared = SharedCause(self.table.names, self.threshold_nats)
+        self._writer = FindingWriter(self.table, policy, self.threshold_nats)
+        self._types = np.zeros(0, dtype=np.int32)
+        self._rounds = 0
+        self.probes = 0
+
+    def observe(self, batch: SampleBatch, now_us: int) -> Assessment:
+        """Score the batch, then learn from it; several samples of an agent are taken in rounds, in time order."""
+        self._enroll()
+        for rows in _rounds(batch.agent):
+            self._round(batch if rows is None else batch.take(rows))
+        return self._assess(now_us)
+
+    def hold(self, agents: Sequence[int]) -> None:
+        """Stop learning from these agents: an incident is open, or they are contained."""
+        self._enroll()
+        self.arena["held"][_index(agents)] = True
+
+    def resume(self, agents: Sequence[int]) -> None:
+        """Learn from these agents again."""
+        self._enroll()
+        self.arena["held"][_index(agents)] = False
+
+    def restart(self, agents: Sequence[int]) -> None:
+        """Evidence from zero: what comes now is judged on its own."""
+        self._enroll()
+        standing.reset_evidence(self.arena, _index(agents))
+
+    def rebase(self, agents: Sequence[int]) -> None:
+        """What these agents do now is their new normal: baselines and evidence from zero, identity and facts stay."""
+        self._enroll()
+        chosen = _index(agents)
+        standing.reset_evidence(self.arena, chosen)
+        standing.forget_normal(self.arena, chosen)
+        self.cells.forget(chosen)
+
+    def retire(self, agents: Sequence[int]) -> None:
+        """Neither silent nor judged until they send again."""
+        self._enroll()
+        chosen = _index(agents)
+        standing.reset_evidence(self.arena, chosen)
+        self.arena["retired"][chosen] = True
+
+    def bands(self) -> Bands:
+        """Expected value and the range of about 99 % of healthy samples, for every agent and vital."""
+        self._enroll()
+        return self._writer.bands(self.arena, self.policy.min_samples)
+
+    def snapshot(self) -> bytes:
+        """Everything learned and every open judgement, bit for bit."""
+        parts = [self.arena.pack(), self.peers.arena.pack(), *self.cells.pack(), self.shared.pack()]
+        head = {"rounds": self._rounds, "probes": self.probes, "lengths": [len(part) for part in parts]}
+        return json.dumps(head, separators=(",", ":")).encode() + b"\n" + b"".join(parts)
+
+    def restore(self, content: bytes) -> None:
+        """Take over a snapshot; what follows is equal to what would have followed there. Raises InputError for another version's."""
+        line, _, body = content.partition(b"\n")
+        head = json.loads(line)
+        parts, offset = [], 0
+        for length in head["lengths"]:
+            parts.append(body[offset : offset + length])
+            offset += length
+        self.arena.unpack(parts[0])
+        self.peers.arena.unpack(parts[1])
+        self.cells.unpack(parts[2:5])
+        self.shared.unpack(parts[5])
+        self._rounds, self.probes = head["rounds"], head["probes"]
+        self._types = np.zeros(0, dtype=np.int32)
+
+    def _enroll(self) -> None:
+        size = len(self.roster)
+        if size == len(self._types):
+            return
+        self._types = self.roster.type_codes()
+        self.arena.grow(size)
+        self.peers.grow(len(self.roster.types))
+        self.cells.grow(size, len(self.roster.types))
+        self.shared.enroll(self._types, self.roster.service_codes())
+
+    def _round(self, batch: SampleBatch) -> None:
+        agents = batch.agent.astype(np.intp)
+        silence.arrive(self.arena, agents, batch.at_us, batch.status, self.policy)
+        facts.arrive(self.arena, agents, batch.at_us, batch.codes)
+        told = ~np.isnan(batch.values).all(axis=1)
+        if not told.all():
+            batch, agents = batch.take(told), agents[told]
+        if not len(agents):
+            return
+        self._rounds += 1
+        place = self.cells.place(agents, self._types[agents], batch.codes[:, TASK], batch.step, self._rounds)
+        keys = sample_keys(self.seed, agents, self.arena["turn"][agents])
+        for rows, part in _chunks(agents):
+            self._score(rows, part, agents, batch, keys, place)
+        if self._rounds % REFRESH_ROUNDS == 0:
+            size = self.arena.size
+            self.peers.refresh(self._types, self.arena["count"][:, :size], self.arena["level"][:, :size], self.arena["own2"][:, :size])
+        self.shared.advance(self.arena, int(batch.at_us.max()))
+
+    def _score(self, rows: Rows, part: slice, all_agents: Index, batch: SampleBatch, keys: NDArray[np.uint64], place: Place | None) -> None:
+        """Score and then learn one chunk: samples `part` of the batch, which belong to the agents of `rows`."""
+        block, table = Block(self.arena, rows), self.table
+        agents, at_us = all_agents[part], batch.at_us[part]
+        smooth, streams = table.continuous, len(table)
+        values = batch.values[part].T
+        rank_uniform, dither = uniforms(keys[part], streams)
+        steps = standing.task_steps(block, batch.task_id[part], batch.step[part])
+        growth = table.context_growth(values[table.context_column], block["context_before"], np.where(steps > 0, steps, 0))
+        x = table.scaled(values, growth, dither[:smooth])
+        np.copyto(block["context_before"], values[table.context_column].astype(np.float32))
+        seen = ~np.isnan(x)
+        complete = bool(seen.all())
+        if not complete:
+            np.copyto(x, 0, where=~seen)
+        types = self._types[agents]
+        self._begin(block, types, seen)
+
+        here = None if place is None else place.part(part)
+        shape, rough, times, visits = (None, None, None, None) if here is None else self._shape(here)
+        growth_x = standing.task_growth(block, x[:smooth], seen[:smooth], batch.step[part], steps)
+        residuals = baseline.Residuals(block, x[:smooth], shape, steps == 0, table.floors, rough, self._doubt(block, shape, visits))
+
+        count = block["count"]
+        judged = seen & (count >= self.policy.min_samples)
+        bins = np.concatenate([surprise.z_bins(residuals.z), surprise.count_bins(x[smooth:])])
+        g = surprise.surprise(surprise.p_values(block, bins, self.peers.lent(), types, rank_uniform))
+        g /= np.sqrt(np.maximum(np.float32(1.3) * block["calibration"] - np.float32(0.3), np.float32(1)))
+        if times is not None:
+            g[:smooth] *= np.sqrt(times / (times + 3) * (visits + 1) / (visits + 4))
+            judged[:smooth] &= times >= SAY_FROM
+        np.copyto(g, 0, where=~judged)
+
+        evidence = eprocess.advance(block["sr"], g, judged, self._cap)
+        ready = block["samples"] >= self.policy.min_samples
+        learning = ~block["held"] & ((block["nats"] < HOLD_SHARE * self.threshold_nats) | standing.probing(block))
+        repeats = np.array(batch.values[part].T[table.columns[: table.first_ratio]], dtype=np.float32)
+        frozen = stuck.advance(block, repeats, ready, learning, at_us, self._cap)
+        active = (count >= self.policy.min_samples).sum(axis=0)
+        total = evidence.sum(axis=(0, 1)) + frozen
+        statistic = total / (2 * np.maximum(active, 1) + 1)
+        pace = np.where(block["pace_count"] >= self.policy.min_samples, np.clip(block["pace"], 0.001, 600.0), np.float32(self.period_s))
+        nats = np.log(np.maximum(statistic, np.float32(1e-3))) - np.log(np.float32(self.period_s) / pace)
+        deviation = np.concatenate([residuals.residual, x[smooth:] - block["level"][smooth:]])
+        expected = np.concatenate([residuals.expected, block["level"][smooth:]])
+        standing.advance(block, evidence, g, judged, seen, deviation, expected, nats.astype(np.float32), at_us, self.threshold_nats)
+
+        taught = seen & learning
+        if times is not None:
+            taught[:smooth] &= (times >= SAY_FROM) | (batch.step[part] <= 0)
+        surprise.learn_calibration(block, g, judged & learning)
+        settled = taught & (count >= 3)
+        surprise.learn_ranks(block, bins, settled)
+        self.peers.learn(types, bins, settled)
+        residuals.learn(seen[:smooth], taught[:smooth])
+        baseline.learn_counts(block, x[smooth:], smooth, seen[smooth:], learning)
+        count += taught
+        if here is not None:
+            learned = (seen[:smooth] & learning).T
+            self.cells.learn(here, growth_x.T, residuals.bounded_residual.T, np.abs(residuals.plain).T, learned)
+        block["samples"][...] += 1
+        block["turn"][...] += 1
+        block.commit()
+
+    def _shape(self, here: Place) -> tuple[Floats, Floats, Floats, Floats]:
+        shape, rough, times, visits = (np.ascontiguousarray(part.T) for part in self.cells.expected(here))
+        return shape, rough, times, visits
+
+    def _doubt(self, block: Block, shape: Floats | None, visits: Floats | None) -> Floats | None:
+        """How wrong the curve's own slope may be here, in logs: half of it at first, less with each visit."""
+        if shape is None or visits is None:
+            return None
+        before = block["shape_before"]
+        doubt = np.abs(shape - before) * (np.float32(0.5) / np.sqrt(1 + visits))
+        before[...] = shape
+        return doubt
+
+    def _begin(self, block: Block, types: NDArray[np.int32], seen: Mask) -> None:
+        """An agent's first sample of a stream starts from its type's level, as far as the type's agents agree."""
+        smooth = self.table.continuous
+        first = (block["count"][:smooth] == 0) & seen[:smooth] & (block["samples"] == 0)
+        if not first.any():
+            return
+        peers = self.peers.arena
+        weight = peers["level_weight"][types].T
+        lends = first & (weight > 0)
+        np.copyto(block["level"][:smooth], peers["level"][types].T, where=lends)
+        np.copyto(block["level_prior"], weight, where=lends)
+        spread2 = peers["spread2"][types].T
+        lends = first & (spread2 > 0)
+        np.copyto(block["spread2"], spread2, where=lends)
+        np.copyto(block["own2"], spread2, where=lends)
+
+    def _assess(self, now_us: int) -> Assessment:
+        size, arena = len(self.roster), self.arena
+        gap_share, limit = silence.gaps(arena, now_us, self.policy)
+        silent = gap_share >= 1
+        idle = silence.resting(arena["status"][:size]) & (arena["last_at"][:size] >= 0)
+        nats = np.maximum(arena["nats"][:size], gap_share * np.float32(self.threshold_nats) * (gap_share > HOLD_SHARE))
+        findings, cohorts = self._writer.write(arena, self.shared, self.lexicon, self.roster, nats, gap_share, limit, now_us)
+        return Assessment(
+            now_us=now_us,
+            threshold_nats=self.threshold_nats,
+            nats=nats,
+            samples=arena["samples"][:size].copy(),
+            ready=arena["samples"][:size] >= self.policy.min_samples,
+            silent=silent,
+            idle=idle,
+            findings=findings,
+            cohorts=cohorts,
+        )
+
+
+def _index(agents: Sequence[int]) -> Index:
+    return np.array(list(agents), dtype=np.intp)
+
+
+def _rounds(agents: NDArray[np.int32]) -> Iterator[Index | None]:
+    """Rows by round: in each round an agent has one sample, rows ordered by agent. None stands for all rows as they are."""
+    if not len(agents):
+        return
+    if len(agents) == 1 or (agents[1:] > agents[:-1]).all():
+        yield None
+        return
+    order = np.argsort(agents, kind="stable")
+    ordered = agents[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    turn = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
+    for number in range(int(turn.max()) + 1):
+        yield order[turn == number]
+
+
+def _chunks(agents: Index) -> Iterator[tuple[Rows, slice]]:
+    """(rows of the arena, samples of the round), about `CHUNK` agents each; a slice where the agents are neighbours."""
+    pieces = math.ceil(len(agents) / CHUNK)
+    for piece in range(pieces):
+        part = slice(piece * CHUNK, min(len(agents), (piece + 1) * CHUNK))
+        chosen = agents[part]
+        first, last = int(chosen[0]), int(chosen[-1])
+        yield (slice(first, last + 1) if last - first + 1 == len(chosen) else chosen), part

@@ -1,0 +1,80 @@
+"""Absent samples: the gap since an agent's last sample against the gaps it has been seen to leave.
+
+A gap is silence when it passes ``limit = max(silence_min, silence_factor * mean gap, PAUSE * longest usual gap)``; the evidence is
+``threshold * gap / limit``, that is -ln of an exponential tail whose mean is ``limit / threshold``. Gaps after an agent said
+that it is idle or done teach nothing and mean nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from immune.core.arena import Arena
+from immune.core.policy import DetectionPolicy
+from immune.core.vitals import Status
+
+US = 1e6
+PAUSE = 2.5
+GAP_SPAN = 100.0
+RATE_SPAN = 300.0
+PEAK_SPAN = 300.0
+KNOWN_FROM = 3
+LONGEST_S = 600.0
+
+Index = NDArray[np.intp]
+
+
+def declare(arena: Arena) -> None:
+    """The arrays of this file, over agents. Gaps in seconds."""
+    arena.declare("last_at", np.int64, fill=-1)
+    arena.declare("status", np.int8)
+    arena.declare("gap_count", np.int32)
+    arena.declare("gap_mean", np.float32)
+    arena.declare("gap_peak", np.float32)
+    arena.declare("pace_count", np.int32)
+    arena.declare("pace", np.float32)
+    arena.declare("retired", np.bool_)
+
+
+def arrive(arena: Arena, agents: Index, at_us: NDArray[np.int64], status: NDArray[np.int8], policy: DetectionPolicy) -> None:
+    """Take in that these agents (each once) sent something."""
+    last = arena["last_at"][agents]
+    gap = ((at_us - last) / US).astype(np.float32)
+    known = last >= 0
+    working = known & ~resting(arena["status"][agents]) & ~arena["retired"][agents]
+    count, mean, peak = arena["gap_count"][agents], arena["gap_mean"][agents], arena["gap_peak"][agents]
+    learned = np.where(count >= KNOWN_FROM, np.minimum(gap, 2 * _limit(count, mean, peak, policy)), gap)
+    mean = np.where(working, mean + (learned - mean) / np.minimum(count + 1, GAP_SPAN), mean)
+    peak = np.where(working, np.maximum(learned, peak + (mean - peak) / PEAK_SPAN), peak)
+    arena["gap_mean"][agents] = mean
+    arena["gap_peak"][agents] = peak
+    arena["gap_count"][agents] = count + working
+    paced, pace = arena["pace_count"][agents], arena["pace"][agents]
+    moved = pace + (np.minimum(gap, LONGEST_S) - pace) / np.minimum(paced + 1, RATE_SPAN)
+    arena["pace"][agents] = np.where(known, moved, pace)
+    arena["pace_count"][agents] = paced + known
+    arena["last_at"][agents] = at_us
+    arena["status"][agents] = status
+    arena["retired"][agents] = False
+
+
+def resting(status: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Whether this status means that no samples are to be expected."""
+    return (status == Status.IDLE) | (status == Status.DONE)
+
+
+def _limit(count: NDArray[np.int32], mean: NDArray[np.float32], peak: NDArray[np.float32], policy: DetectionPolicy) -> NDArray[np.float32]:
+    usual = np.maximum(np.float32(policy.silence_factor) * mean, np.float32(PAUSE) * peak)
+    young = 1 + np.float32(policy.min_samples) / np.maximum(count, 1) * (count < policy.min_samples)
+    return np.maximum(usual * young, np.float32(policy.silence_min_s)).astype(np.float32)
+
+
+def gaps(arena: Arena, now_us: int, policy: DetectionPolicy) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(gap / limit, limit in s) of every agent, (agents,); 0 where nothing can be said."""
+    size = arena.size
+    last, count = arena["last_at"][:size], arena["gap_count"][:size]
+    limit = _limit(count, arena["gap_mean"][:size], arena["gap_peak"][:size], policy)
+    heard = (last >= 0) & (count >= KNOWN_FROM) & ~resting(arena["status"][:size]) & ~arena["retired"][:size]
+    gap = ((now_us - last) / US).astype(np.float32)
+    return np.where(heard, np.maximum(gap, 0) / limit, np.float32(0)), limit

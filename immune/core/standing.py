@@ -1,0 +1,163 @@
+"""Where each agent stands: its statistic, since when each stream's evidence grows, and whether the symptoms are still there.
+
+Sums since the onset serve the diagnosis; a short memory of the surprise says whether the freshest samples still show it. When an
+alarm's symptoms have been away for `CALM_SAMPLES` samples the evidence starts anew, so that an incident can close.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from immune.core.arena import Arena, Block
+from immune.core.vitals import MISSING
+
+RECENT = 0.1
+"""Weight of the newest sample in the short memories."""
+ONSET_NATS = 1.0
+"""Evidence below this is the ground it starts from."""
+HOT_NATS = 6.0
+"""Evidence of one stream and direction that makes a symptom."""
+CALM_SAMPLES = 15
+PROBE_AFTER = 300
+PROBE_FOR = 30
+"""Suspected, not alarmed, for `PROBE_AFTER` samples: learn from `PROBE_FOR`, so that a stale baseline catches up slowly."""
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+_E_ONSET = np.float32(np.exp(ONSET_NATS))
+_E_HOT = np.float32(np.exp(HOT_NATS))
+
+
+def declare(arena: Arena, streams: int, continuous: int) -> None:
+    """The arrays of this file, over agents."""
+    arena.declare("samples", np.int64)
+    arena.declare("turn", np.int64)
+    arena.declare("nats", np.float32, fill=-6.0)
+    arena.declare("held", np.bool_)
+    arena.declare("present", np.bool_)
+    arena.declare("alarmed", np.uint16)
+    arena.declare("calm", np.uint8)
+    arena.declare("waiting", np.uint16)
+    arena.declare("hot", np.bool_, lead=(2, streams))
+    arena.declare("hot_any", np.bool_)
+    arena.declare("g_recent", np.float32, lead=(streams,))
+    arena.declare("r_recent", np.float32, lead=(streams,))
+    arena.declare("sums", np.float32, lead=(4, streams))
+    arena.declare("falling", np.bool_, lead=(streams,))
+    arena.declare("onset", np.int64, lead=(streams,))
+    arena.declare("start", np.float32, fill=np.nan, lead=(streams,))
+    arena.declare("shape_before", np.float32, lead=(continuous,))
+    arena.declare("context_before", np.float32, fill=np.nan)
+    arena.declare("task_before", np.int64)
+    arena.declare("step_before", np.int32, fill=MISSING)
+
+
+def task_steps(block: Block, task_id: NDArray[np.int64], step: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Steps since the agent's last sample within the same task, (n,): 0 where a task begins, -1 where nothing is known of tasks."""
+    task_before, step_before = block["task_before"], block["step_before"]
+    advance = np.where((step >= 0) & (step_before >= 0), step - step_before, 1)
+    named = (task_id != 0) & (task_before != 0)
+    within = np.where(named, (task_id == task_before) & (advance > 0), (step >= 0) & (step_before >= 0) & (advance > 0))
+    unknown = (step < 0) & (task_id == 0)
+    steps = np.where(within, np.maximum(advance, 1), 0)
+    steps[unknown] = -1
+    task_before[...] = task_id
+    step_before[...] = step
+    return steps.astype(np.int32)
+
+
+def task_growth(block: Block, x: Floats, seen: Mask, step: NDArray[np.int32], steps: NDArray[np.int32]) -> Floats:
+    """How far each stream is above the task's first step, (continuous, n); NaN where that was not seen."""
+    start = block["start"][: len(x)]
+    begins = steps == 0
+    if begins.any():
+        np.copyto(start, np.where(seen & (step <= 1), x, np.float32(np.nan)), where=begins)
+    growth = x - start
+    np.copyto(growth, 0, where=step < 0)
+    return growth
+
+
+def probing(block: Block) -> Mask:
+    """Agents long suspected without an alarm that may learn for a while, (n,)."""
+    return block["waiting"] > PROBE_AFTER
+
+
+def advance(
+    block: Block,
+    evidence: Floats,
+    g: Floats,
+    judged: Mask,
+    seen: Mask,
+    deviation: Floats,
+    expected: Floats,
+    nats: Floats,
+    at_us: NDArray[np.int64],
+    threshold_nats: float,
+) -> None:
+    """Take in one round: evidence (2, streams, n) is the mean e-detector of each direction; the rest (streams, n) or (n,)."""
+    up, down = evidence
+    falling = down > up
+    started = np.maximum(up, down) < _E_ONSET
+    started |= falling != block["falling"]
+    np.copyto(block["falling"], falling)
+    np.copyto(block["onset"], at_us, where=started)
+    sums = block["sums"]
+    sums *= ~started
+    marked = seen.astype(np.float32)
+    sums[0] += marked
+    sums[1] += deviation * marked
+    sums[2] += expected * marked
+    sums[3] += g
+    recent = block["g_recent"]
+    recent += np.float32(RECENT) * judged * (g - recent)
+    lately = block["r_recent"]
+    lately += np.float32(RECENT) * marked * (deviation - lately)
+    hot = evidence >= _E_HOT
+    np.copyto(block["hot"], hot)
+    hot_any = hot.any(axis=(0, 1))
+    np.copyto(block["hot_any"], hot_any)
+    np.copyto(block["nats"], nats)
+    _follow(block, hot, hot_any, nats, threshold_nats)
+
+
+def _follow(block: Block, hot: Mask, hot_any: Mask, nats: Floats, threshold_nats: float) -> None:
+    alarmed, calm, waiting, present = block["alarmed"], block["calm"], block["waiting"], block["present"]
+    over = nats >= threshold_nats
+    alarmed[...] = np.where(over, np.minimum(alarmed, 65_000) + 1, 0)
+    stopped = (nats >= threshold_nats / 2) & ~over & ~block["held"]
+    waiting[...] = np.where(stopped & (waiting < PROBE_AFTER + PROBE_FOR), waiting + 1, 0)
+    stuck_now = block["stuck_sr"] >= _E_HOT
+    present[...] = stuck_now
+    if hot_any.any():
+        column = np.flatnonzero(hot_any)
+        recent, sums = block["g_recent"][:, column], block["sums"][:, :, column]
+        wanted = np.clip(0.5 * np.abs(sums[3]) / np.maximum(sums[0], 1), 0.3, 0.8)
+        fresh = (hot[0][:, column] & (recent > wanted)) | (hot[1][:, column] & (recent < -wanted))
+        present[column] |= fresh.any(axis=0)
+    calm[...] = np.where((over | block["held"]) & ~present, np.minimum(calm, 250) + 1, 0)
+    rested = (calm >= CALM_SAMPLES) & over
+    if rested.any():
+        column = np.flatnonzero(rested)
+        block["sr"][..., column] = 0
+        block["stuck_sr"][column] = 0
+        nats_now = block["nats"]
+        nats_now[column] = -6
+
+
+def reset_evidence(arena: Arena, agents: NDArray[np.intp]) -> None:
+    """Evidence of these agents from zero."""
+    for name, value in (("sr", 0), ("stuck_sr", 0), ("hot", False), ("hot_any", False), ("g_recent", 0), ("r_recent", 0), ("sums", 0)):
+        arena[name][..., agents] = value
+    for name, value in (("nats", -6.0), ("present", False), ("alarmed", 0), ("calm", 0), ("waiting", 0), ("before", 0)):
+        arena[name][..., agents] = value
+
+
+NORMAL = ("count", "level", "level_prior", "lagged", "before", "ranks", "block_sum", "stuck_sr")
+
+
+def forget_normal(arena: Arena, agents: NDArray[np.intp]) -> None:
+    """Baselines of these agents from zero; `samples` too, so that they are judged again only when enough is known."""
+    for name in (*NORMAL, "spread2", "own2", "lagged2", "ranks_limit", "block_left", "calibration", "repeats", "chances"):
+        arena.refill(name, agents)
+    arena["samples"][agents] = np.where(arena["samples"][agents] > 0, 1, 0)

@@ -1,0 +1,146 @@
+"""The streams that are judged: each vital on a scale where a change is a shift, and the ratios derived from them.
+
+Sizes go to ``log(1 + scale * value)``, shares to the logit, counts stay as they are. Whole numbers, and ratios that are
+nearly exact, get a dither of less than one unit, so that equal values do not all sit on one edge of a bin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from immune.core.vitals import VitalSchema
+
+COST_PER_TOKEN = "cost_per_token"
+LATENCY_PER_OUTPUT_TOKEN = "latency_per_output_token"
+CONTEXT_GROWTH = "context_growth"
+RATIOS = (COST_PER_TOKEN, LATENCY_PER_OUTPUT_TOKEN, CONTEXT_GROWTH)
+SHARE_EDGE = 0.02
+"""Shares are kept this far from 0 and 1 before the logit."""
+
+Floats = NDArray[np.float32]
+Scale = Literal["log", "logit", "count"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """One judged stream.
+
+    unit     for ``log``: the value is multiplied by this first (cost counts in micro-dollars)
+    dither   width of the uniform dither, in scaled units for vitals, in log units for ratios
+    floor    the smallest spread assumed, in log units: nothing is known more exactly than this
+    column   the vital's column, -1 for a ratio
+    """
+
+    name: str
+    scale: Scale
+    unit: float
+    dither: float
+    floor: float
+    column: int
+
+
+class StreamTable:
+    """All streams of a schema: continuous ones first (`continuous` of them), then counts."""
+
+    def __init__(self, schema: VitalSchema) -> None:
+        continuous: list[Stream] = []
+        counts: list[Stream] = []
+        for column, spec in enumerate(schema.specs):
+            if spec.kind == "count":
+                counts.append(Stream(name=spec.name, scale="count", unit=1.0, dither=0.0, floor=0.0, column=column))
+            elif spec.kind == "share":
+                continuous.append(Stream(name=spec.name, scale="logit", unit=1.0, dither=0.01, floor=0.05, column=column))
+            else:
+                unit, dither = _size_scale(spec.name, spec.integer)
+                continuous.append(Stream(name=spec.name, scale="log", unit=unit, dither=dither, floor=0.03, column=column))
+        ratio_units = (1e9, 10.0, 1.0)
+        for name, unit in zip(RATIOS, ratio_units, strict=True):
+            continuous.append(Stream(name=name, scale="log", unit=unit, dither=0.04, floor=0.06, column=-1))
+        self.streams = (*continuous, *counts)
+        self.continuous = len(continuous)
+        self.columns = np.array([stream.column for stream in self.streams if stream.column >= 0], dtype=np.intp)
+        self.rows = np.array([row for row, stream in enumerate(self.streams) if stream.column >= 0], dtype=np.intp)
+        self.sizes = np.array([row for row, s in enumerate(continuous) if s.scale == "log" and s.column >= 0], dtype=np.intp)
+        self.shares = np.array([row for row, s in enumerate(continuous) if s.scale == "logit"], dtype=np.intp)
+        self.first_ratio = self.continuous - len(RATIOS)
+        self.units = np.array([s.unit for s in continuous], dtype=np.float32)[:, None]
+        self.dithers = np.array([s.dither for s in continuous], dtype=np.float32)[:, None]
+        self.floors = np.array([s.floor for s in continuous], dtype=np.float32)[:, None]
+        by_name = {spec.name: column for column, spec in enumerate(schema.specs)}
+        self._latency, self._input, self._output = by_name["latency_ms"], by_name["input_tokens"], by_name["output_tokens"]
+        self._cost, self._context = by_name["cost_usd"], by_name["context_tokens"]
+
+    def __len__(self) -> int:
+        return len(self.streams)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names in stream order."""
+        return tuple(stream.name for stream in self.streams)
+
+    def scaled(self, values: NDArray[np.float64], growth: Floats, uniform: Floats) -> Floats:
+        """Streams of n samples: (streams, n) float32, NaN where missing.
+
+        values (vitals, n) · growth (n,) context growth per step, NaN where unknown · uniform (continuous, n) in (0, 1).
+        """
+        x = np.empty((len(self.streams), values.shape[1]), dtype=np.float32)
+        x[self.rows] = values[self.columns]
+        ratios = x[self.first_ratio : self.continuous]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            tokens = values[self._input] + values[self._output]
+            ratios[0] = np.where(tokens >= 1, values[self._cost] / tokens, np.nan)
+            ratios[1] = np.where(values[self._output] >= 1, values[self._latency] / values[self._output], np.nan)
+        ratios[2] = growth
+        smooth = x[: self.continuous]
+        dither = (uniform - np.float32(0.5)) * self.dithers
+        for row in self.shares:
+            share = np.clip(smooth[row] + dither[row], SHARE_EDGE, 1 - SHARE_EDGE)
+            smooth[row] = np.exp(np.log(share / (1 - share))) - 1
+        smooth *= self.units
+        smooth[self.sizes] += dither[self.sizes]
+        smooth += np.float32(1)
+        np.maximum(smooth, np.float32(1e-6), out=smooth)
+        np.log(smooth, out=smooth)
+        smooth[self.first_ratio :] += dither[self.first_ratio :]
+        return x
+
+    def context_growth(self, context: NDArray[np.float64], before: Floats, steps: NDArray[np.int32]) -> Floats:
+        """Tokens of context per step since the agent's last sample, (n,); `steps` is 0 where the two are not of one task."""
+        with np.errstate(invalid="ignore"):
+            grown = np.maximum(context - before, 0.0) / np.maximum(steps, 1)
+        return np.where(steps > 0, grown, np.nan).astype(np.float32)
+
+    def value(self, row: int, scaled: float) -> float:
+        """A scaled value in the vital's unit."""
+        stream = self.streams[row]
+        if stream.scale == "count":
+            return max(0.0, scaled)
+        if stream.scale == "logit":
+            return float(1 / (1 + np.exp(-scaled)))
+        return float(max(0.0, np.expm1(min(scaled, 80.0)) / stream.unit))
+
+    def value_array(self, row: int, scaled: Floats) -> Floats:
+        """Scaled values of one stream in the vital's unit."""
+        stream = self.streams[row]
+        if stream.scale == "count":
+            return np.maximum(scaled, np.float32(0))
+        if stream.scale == "logit":
+            return 1 / (1 + np.exp(-scaled))
+        return np.maximum(np.expm1(np.minimum(scaled, np.float32(60))) / np.float32(stream.unit), np.float32(0))
+
+    @property
+    def context_column(self) -> int:
+        """Column of ``context_tokens``."""
+        return self._context
+
+
+def _size_scale(name: str, integer: bool) -> tuple[float, float]:
+    if name == "cost_usd":
+        return 1e6, 0.5
+    if integer or name == "latency_ms":
+        return 1.0, 1.0
+    return 1e3, 0.0

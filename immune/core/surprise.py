@@ -1,0 +1,145 @@
+"""Conformal surprise: how far out is this residual among the agent's own past ones, on a scale that is N(0, 1) when healthy.
+
+``p = (n_greater + U * (n_equal + c)) / (n + c)`` over counts in 31 bins, U uniform and reproducible, ``g = -Phi^-1(p)``
+(Vovk, Gammerman, Shafer, *Algorithmic Learning in a Random World*: with exchangeable residuals, no forgetting and c = 1, p is
+exactly uniform whatever their distribution). A young agent borrows: the bins of its type count as `BORROWED` samples
+that fade as its own come, and c shrinks with them, so that the peers' tail is known and not only the agent's own.
+
+Counts are kept cumulated (``at least bin k``), so that scoring is two look-ups and learning one masked addition. They are
+halved whenever the number of samples since the last halving doubles, at most `FORGET_AT`: what is remembered is always mostly recent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri, stdtr
+
+from immune.core.arena import Arena, Block
+
+BINS = 31
+SLOTS = 32
+"""One more slot than bins, always 0: there is nothing beyond the last bin."""
+MIDDLE = 15
+FORGET_FROM = 64
+FORGET_AT = 4096
+BORROWED = 40.0
+LONE_BORROWED = 8.0
+MIN_P = 1e-7
+
+FADE = 150.0
+"""Own samples at which the borrowed ones count half."""
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lent:
+    """What types lend: share (types, streams, SLOTS) cumulated shares of bins, borrowed (types, streams) how many samples they
+    count for, depth (types, streams) how many they rest on.
+    """
+
+    share: Floats
+    borrowed: Floats
+    depth: Floats
+
+
+def declare(arena: Arena, streams: int) -> None:
+    """The arrays of this file, over agents."""
+    arena.declare("ranks", np.uint16, lead=(streams, SLOTS))
+    arena.declare("ranks_limit", np.uint16, fill=FORGET_FROM, lead=(streams,))
+    arena.declare("block_sum", np.float32, lead=(streams,))
+    arena.declare("block_left", np.uint8, fill=BLOCK, lead=(streams,))
+    arena.declare("calibration", np.float32, fill=1.0, lead=(streams,))
+
+
+BLOCK = 128
+"""Samples in a block of the block variance."""
+
+
+def z_bins(z: Floats) -> NDArray[np.int8]:
+    """Bins of standardised residuals: about .13 wide at 0, .7 at 3, the last beyond 12."""
+    y = np.abs(z)
+    y *= np.float32(1.5)
+    y += np.float32(1)
+    np.log(y, out=y)
+    y *= np.float32(5)
+    y = np.copysign(y, z)
+    y += np.float32(MIDDLE + 0.5)
+    np.clip(y, 0, BINS - 1, out=y)
+    return y.astype(np.int8)
+
+
+def count_bins(x: Floats) -> NDArray[np.int8]:
+    """Bins of whole numbers: 0 to 9 each its own, then a quarter wider each."""
+    y = np.maximum(x, np.float32(1))
+    y = np.log(y * np.float32(0.1)) * np.float32(1 / np.log(1.25)) + np.float32(10)
+    y = np.where(x < 10, x, y)
+    return np.clip(y, 0, BINS - 1).astype(np.int8)
+
+
+def lone_prior() -> Floats:
+    """Cumulated shares of the bins under a wide guess (Student t, 3 degrees, stretched by 1.2): (SLOTS,)."""
+    grid = np.linspace(-40, 40, 160_001)
+    share = np.bincount(z_bins(grid.astype(np.float32)), weights=np.gradient(stdtr(3, grid / 1.2)), minlength=BINS)
+    cumulated = np.zeros(SLOTS, dtype=np.float32)
+    cumulated[:BINS] = np.cumsum(share[::-1])[::-1] / share.sum()
+    return cumulated
+
+
+def p_values(block: Block, bins: NDArray[np.int8], lent: Lent, types: NDArray[np.int32], uniform: Floats) -> Floats:
+    """Upper p-values of n samples, each (streams, n); `types` (n,) says whose bins an agent borrows."""
+    ranks = block["ranks"]
+    rows = np.arange(len(bins))[:, None]
+    place = bins.astype(np.intp)
+    columns = np.arange(bins.shape[1])
+    own_from = ranks[rows, place, columns].astype(np.float32)
+    own_above = ranks[rows, place + 1, columns].astype(np.float32)
+    own = ranks[:, 0].astype(np.float32)
+    borrowed = lent.borrowed[types].T / (1 + own * np.float32(1 / FADE))
+    total = own + borrowed
+    grain = (total + 1) / (own + lent.depth[types].T + 1)
+    lent_from = lent.share[types, rows, place]
+    lent_above = lent.share[types, rows, place + 1]
+    above = own_above + borrowed * lent_above
+    equal = own_from - own_above + borrowed * (lent_from - lent_above)
+    return (above + uniform * (equal + grain)) / (total + grain)
+
+
+def surprise(p: Floats) -> Floats:
+    """``-Phi^-1(p)``, p kept away from 0 and 1."""
+    np.clip(p, MIN_P, 1 - MIN_P, out=p)
+    return -ndtri(p)
+
+
+_LADDER = np.arange(SLOTS, dtype=np.int8)[None, :, None]
+
+
+def learn_ranks(block: Block, bins: NDArray[np.int8], learned: Mask) -> None:
+    """Count these bins, (streams, n), where `learned`; forget by halves."""
+    ranks, limit = block["ranks"], block["ranks_limit"]
+    marked = np.where(learned, bins, np.int8(-1))
+    at_least = marked[:, None, :] >= _LADDER
+    np.add(ranks, at_least.view(np.uint8), out=ranks, casting="unsafe")
+    full = ranks[:, 0] >= limit
+    if full.any():
+        stream, column = np.nonzero(full)
+        ranks[stream, :, column] = (ranks[stream, :, column] + 1) >> 1
+        ranks[stream, SLOTS - 1, column] = 0
+        limit[stream, column] = np.minimum(limit[stream, column] * 3 // 2, FORGET_AT)
+
+
+def learn_calibration(block: Block, g: Floats, learned: Mask) -> None:
+    """Block variance of g: the mean square of block sums over `BLOCK`; 1 for independent N(0, 1)."""
+    total, left, variance = block["block_sum"], block["block_left"], block["calibration"]
+    total += g * learned
+    np.subtract(left, learned.view(np.uint8), out=left)
+    full = left == 0
+    if full.any():
+        square = np.minimum(total * total / np.float32(BLOCK), np.float32(9))
+        np.copyto(variance, variance + (square - variance) * np.float32(0.12), where=full)
+        np.copyto(total, 0, where=full)
+        np.copyto(left, BLOCK, where=full)

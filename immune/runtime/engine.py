@@ -1,0 +1,364 @@
+"""The engine: ten steps a tick, from samples to durable decisions.
+
+    1 wake at start + n x period        6 fleet test (inside the sentinel)
+    2 collect batches from the sources  7 decide: events and effects
+    3 screen them                       8 append, then fold, then publish
+    4 offer to the telemetry queue      9 run the effects
+    5 score, then learn                10 swap the view
+
+A tick that comes too late is skipped and counted, never caught up: time does not drift and work does not pile up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from immune import __version__
+from immune.clock import US, Clock
+from immune.core import acts
+from immune.core import events as ev
+from immune.core.acting import act
+from immune.core.decision import (
+    AllowCanary,
+    Decision,
+    Docket,
+    Effect,
+    Enforce,
+    HoldLearning,
+    JudgeAfresh,
+    Rebase,
+    ResumeLearning,
+    Retire,
+    Rules,
+    RunStep,
+)
+from immune.core.events import Draft, Envelope
+from immune.core.evidence import Assessment
+from immune.core.fold import fold
+from immune.core.intake import Intake
+from immune.core.mirror import Mirror
+from immune.core.policy_file import canonical
+from immune.core.see import see
+from immune.core.sentinel import Sentinel
+from immune.core.state import RunState
+from immune.core.vitals import AgentIdentity, SampleBatch
+from immune.ports import AgentSource, Answer, Connector, Desk, Journal, Telemetry
+from immune.runtime.executor import Executor
+from immune.runtime.measurements import MeasurementQueue
+from immune.runtime.supervisor import Failure
+
+BANDS_EVERY_US = 10 * US
+COMPACT_EVERY_US = 60 * US
+COUNTS_EVERY_US = 60 * US
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What readers see: one immutable picture, swapped at the end of every tick."""
+
+    state: RunState
+    assessment: Assessment
+    tick: int
+    ticks_skipped: int
+    lag_us: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Counters:
+    """What the engine counts of itself."""
+
+    ticks: int = 0
+    ticks_skipped: int = 0
+    samples: int = 0
+    lag_us: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+
+
+class Engine:
+    """One run. Time comes from outside: `tick(now_us)` does one tick, `run` does them on a clock."""
+
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        journal: Journal,
+        telemetry: Telemetry,
+        sources: Sequence[AgentSource],
+        sentinel: Sentinel,
+        desk: Desk,
+        rules: Rules,
+        period_us: int,
+        holder: str,
+        source: str = "",
+        connectors: Sequence[Connector] = (),
+    ) -> None:
+        self.run_id = run_id
+        self.journal = journal
+        self.telemetry = telemetry
+        self.sources = tuple(sources)
+        self.sentinel = sentinel
+        self.desk = desk
+        self.rules = rules
+        self.period_us = period_us
+        self.holder = holder
+        self.source = source
+        self.intake = Intake(roster=desk.roster, schema=desk.schema, max_skew_us=round(rules.policy.limits.max_clock_skew_s * US))
+        self.queue = MeasurementQueue(telemetry, run_id, rules.policy.limits.telemetry_queue_ticks)
+        self.executor = Executor(connectors, self._step_answered) if connectors else None
+        self.mirror = Mirror()
+        self.counters = Counters()
+        self.state = RunState()
+        self.view: View | None = None
+        self.listeners: list[Callable[[Sequence[Envelope], View], None]] = []
+        self._epoch = 0
+        self._now_us = 0
+        self._pending: list[Draft] = []
+        self._unreported: dict[str, int] = {}
+        self._due_us = dict.fromkeys(("bands", "compact", "counts"), 0)
+
+    # -- life of a run -----------------------------------------------------------------------------------------------
+
+    def start(self, now_us: int) -> None:
+        """Become the writer, fold what is there already, and record the start."""
+        self._now_us = now_us
+        self._epoch = self.journal.acquire(self.run_id, self.holder, now_us)
+        if self.executor is not None:
+            self.executor.epoch = self._epoch
+        self.state = fold(self.state, self.journal.read(self.run_id))
+        self._enroll_known()
+        self.telemetry.begin(self.run_id, self.desk.schema)
+        for source in self.sources:
+            source.open(self.desk)
+        started = ev.RunStarted(
+            version=__version__,
+            epoch=self._epoch,
+            period_us=self.period_us,
+            policy_version=self.rules.version,
+            policy=canonical(self.rules.policy),
+            source=self.source,
+        )
+        self._append([Draft(at_us=now_us, subject=self.run_id, event=started)])
+        self._take_up_again(now_us)
+        self._due_us = {"bands": now_us, "compact": now_us + COMPACT_EVERY_US, "counts": now_us + COUNTS_EVERY_US}
+
+    async def finish(self, now_us: int, reason: str) -> None:
+        """End in order: what waits is written, the end is recorded. Approves, heals and releases nothing."""
+        for source in self.sources:
+            await source.close()
+        if self.executor is not None:
+            await self.executor.stop()
+        self._record_counts(now_us)
+        self._append([*self._take_pending(), Draft(at_us=now_us, subject=self.run_id, event=ev.RunEnded(reason=reason, ticks=self.counters.ticks))])
+        self.queue.drain()
+        self.journal.release(self.run_id, self._epoch)
+
+    async def run(self, clock: Clock, *, first_us: int, until_us: int | None, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Tick at ``first_us + n x period`` until `until_us` (exclusive) or until stopped."""
+        due_us = first_us
+        while (until_us is None or due_us < until_us) and not stopped():
+            await clock.sleep_until_us(due_us)
+            lag_us = clock.now_us() - due_us
+            self.counters.lag_us = max(0, lag_us)
+            if lag_us >= self.period_us:
+                missed = lag_us // self.period_us
+                self.counters.ticks_skipped += missed
+                due_us += missed * self.period_us
+            await self.tick(due_us)
+            due_us += self.period_us
+
+    def failed(self, failure: Failure, now_us: int) -> None:
+        """Put a child's death on record with the next tick."""
+        event = ev.ChildFailed(child=failure.child, error=failure.error, failures=failure.failures, restart_in_s=failure.restart_in_s)
+        self._pending.append(Draft(at_us=now_us, subject=failure.child, event=event))
+
+    # -- one tick ----------------------------------------------------------------------------------------------------
+
+    async def tick(self, now_us: int) -> None:
+        """One tick at this time."""
+        batch = SampleBatch.concatenate([await source.collect(now_us) for source in self.sources], len(self.desk.schema))
+        screened = self.intake.screen(batch, now_us)
+        self._count_rejected(screened.rejected)
+        self._enroll_new(now_us)
+        self.queue.offer(self.counters.ticks, now_us, screened.batch)
+        assessment = self.sentinel.observe(screened.batch, now_us)
+        self.mirror.saw(assessment)
+        self._now_us = now_us
+        envelopes = self._apply(see(self.state, self.mirror, assessment, self.rules))
+        if self.executor is not None:
+            envelopes += self._apply(self._what_is_in_force(self.executor, now_us))
+            envelopes += self._apply(act(self.state, self.mirror, assessment, self.rules))
+        envelopes += self._append(self._take_pending())
+        self.counters.ticks += 1
+        self.counters.samples += len(screened.batch)
+        self._publish(envelopes, assessment)
+        self._housekeep(now_us)
+
+    def submit(self, decision: Decision) -> list[Envelope]:
+        """Make a command's decision durable and let it happen; what was appended. Returns only after it is on disk."""
+        envelopes = self._apply(decision)
+        if self.view is not None:
+            self._publish(envelopes, self.view.assessment)
+        return envelopes
+
+    def _apply(self, decision: Decision) -> list[Envelope]:
+        envelopes = self._append(decision.drafts)
+        for effect in decision.effects:
+            self._run(effect)
+        return envelopes
+
+    def _what_is_in_force(self, executor: Executor, now_us: int) -> Decision:
+        """What the connectors see at every agent that is, or ought to be, contained."""
+        docket = Docket(state=self.state, now_us=now_us)
+        for agent_id in sorted(self.mirror.watched):
+            agent = self.state.agents[agent_id]
+            seen = executor.observed(agent_id)
+            if seen is not None and seen != agent.observed:
+                docket.add(agent_id, acts.EnforcementObserved(before=agent.observed, after=seen), correlation=agent.incident_id)
+        return docket.close()
+
+    def _step_answered(self, effect: RunStep, answer: Answer) -> None:
+        plan = self.state.plans.get(effect.plan_id)
+        docket = Docket(state=self.state, now_us=self._now_us)
+        cls = acts.CompensationFinished if effect.undo else acts.StepFinished
+        event = cls(plan_id=effect.plan_id, step=effect.step, action=effect.action, outcome=answer.outcome, detail=answer.detail[:300])
+        incident_id = plan.incident_id if plan else ""
+        docket.add(effect.agent_id, event, correlation=incident_id, cause=ev.event_id(plan.seq) if plan else "")
+        self.submit(docket.close())
+
+    def _take_up_again(self, now_us: int) -> None:
+        """After a restart: containment is enforced before anything else, and steps that were under way are settled."""
+        docket = Docket(state=self.state, now_us=now_us)
+        for agent in self.state.agents.values():
+            if agent.desired != "none":
+                docket.effects.append(Enforce(agent_id=agent.agent_id, level=agent.desired))
+        for plan in (self.state.plans[key] for key in self.state.open_plans):
+            for number, step in enumerate(plan.steps):
+                if step.status == "running":
+                    gone = acts.StepFinished(
+                        plan_id=plan.plan_id, step=number, action=step.note.action, outcome="unknown", detail="the daemon stopped while it ran"
+                    )
+                    docket.add(plan.agent_id, gone, correlation=plan.incident_id, cause=ev.event_id(plan.seq))
+                elif step.status == "compensating":
+                    docket.effects.append(
+                        RunStep(
+                            plan_id=plan.plan_id,
+                            step=number,
+                            agent_id=plan.agent_id,
+                            action=step.note.action,
+                            key=step.key,
+                            timeout_s=step.note.timeout_s,
+                            undo=True,
+                        )
+                    )
+        held = tuple(agent.index for agent in self.state.agents.values() if agent.incident_id)
+        if held:
+            docket.effects.append(HoldLearning(agents=held))
+        self._apply(docket.close())
+
+    def _append(self, drafts: Sequence[Draft]) -> list[Envelope]:
+        if not drafts:
+            return []
+        envelopes = self.journal.append(self.run_id, drafts, expected_seq=self.state.seq, epoch=self._epoch)
+        self.state = fold(self.state, envelopes)
+        self.mirror.sync(self.state, {agent_id for envelope in envelopes for agent_id in self._touched(envelope)})
+        return envelopes
+
+    def _touched(self, envelope: Envelope) -> tuple[str, ...]:
+        if envelope.kind in ("contained", "released"):
+            # a service or the whole fleet may be concerned
+            return tuple(self.state.agents)
+        incident = self.state.incidents.get(envelope.correlation_id)
+        return (envelope.subject, *(incident.agents if incident and incident.scope == "agent" else ()))
+
+    def _run(self, effect: Effect) -> None:
+        match effect:
+            case HoldLearning():
+                self.sentinel.hold(effect.agents)
+            case ResumeLearning():
+                self.sentinel.restart(effect.agents)
+                self.sentinel.resume(effect.agents)
+            case JudgeAfresh():
+                self.sentinel.restart(effect.agents)
+            case Rebase():
+                self.sentinel.rebase(effect.agents)
+            case Retire():
+                self.sentinel.retire(effect.agents)
+            case _:
+                self._order(effect)
+
+    def _order(self, effect: Effect) -> None:
+        if self.executor is None:
+            return
+        match effect:
+            case Enforce():
+                self.executor.enforce(effect)
+            case AllowCanary():
+                self.executor.allow(effect)
+            case RunStep():
+                self.executor.run_step(effect)
+            case _:
+                raise AssertionError(effect)
+
+    def _publish(self, envelopes: Sequence[Envelope], assessment: Assessment) -> None:
+        view = View(
+            state=self.state,
+            assessment=assessment,
+            tick=self.counters.ticks,
+            ticks_skipped=self.counters.ticks_skipped,
+            lag_us=self.counters.lag_us,
+        )
+        self.view = view
+        for listener in self.listeners:
+            listener(envelopes, view)
+
+    def _housekeep(self, now_us: int) -> None:
+        if now_us >= self._due_us["counts"]:
+            self._record_counts(now_us)
+            self._due_us["counts"] = now_us + COUNTS_EVERY_US
+        self.queue.drain()
+        if now_us >= self._due_us["bands"]:
+            self.telemetry.write_bands(self.run_id, now_us, self.sentinel.bands())
+            self._due_us["bands"] = now_us + BANDS_EVERY_US
+        if now_us >= self._due_us["compact"]:
+            self.telemetry.compact(self.run_id, now_us)
+            self.telemetry.expire(self.run_id, now_us - round(self.rules.policy.limits.telemetry_retention_s * US))
+            self._due_us["compact"] = now_us + COMPACT_EVERY_US
+
+    # -- bookkeeping -------------------------------------------------------------------------------------------------
+
+    def _enroll_known(self) -> None:
+        for agent in sorted(self.state.agents.values(), key=lambda agent: agent.index):
+            self.desk.roster.enroll(AgentIdentity(agent_id=agent.agent_id, type=agent.type, service=agent.service))
+        self.mirror.sync(self.state, self.state.agents)
+
+    def _enroll_new(self, now_us: int) -> None:
+        known = len(self.state.agents)
+        fresh = self.desk.roster.identities[known:]
+        if not fresh:
+            return
+        events = [
+            Draft(at_us=now_us, subject=who.agent_id, event=ev.AgentEnrolled(index=known + n, type=who.type, service=who.service))
+            for n, who in enumerate(fresh)
+        ]
+        self._append(events)
+        self.telemetry.name_agents(self.run_id, known, [who.agent_id for who in fresh])
+
+    def _count_rejected(self, rejected: dict[str, int]) -> None:
+        for reason, count in rejected.items():
+            self.counters.rejected[reason] = self.counters.rejected.get(reason, 0) + count
+            self._unreported[reason] = self._unreported.get(reason, 0) + count
+
+    def _record_counts(self, now_us: int) -> None:
+        if self._unreported:
+            counts = tuple(sorted(self._unreported.items()))
+            self._pending.append(Draft(at_us=now_us, subject=self.run_id, event=ev.SamplesRejected(counts=counts)))
+            self._unreported = {}
+        lost = self.queue.newly_dropped()
+        if lost:
+            event = ev.TelemetryLost(samples=lost, reason=self.queue.last_error or "queue full")
+            self._pending.append(Draft(at_us=now_us, subject=self.run_id, event=event))
+
+    def _take_pending(self) -> list[Draft]:
+        taken, self._pending = self._pending, []
+        return taken

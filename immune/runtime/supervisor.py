@@ -1,0 +1,60 @@
+"""Keeps background tasks alive: a child that dies is reported, restarted with back-off, and never takes the others along."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from immune.clock import US, Clock
+
+BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+FORGIVEN_AFTER_S = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """One death of a child."""
+
+    child: str
+    error: str
+    failures: int
+    restart_in_s: float
+
+
+class Supervisor:
+    """Runs named children until it is stopped. `report` hears of every failure before the restart."""
+
+    def __init__(self, clock: Clock, report: Callable[[Failure], None]) -> None:
+        self.clock = clock
+        self.report = report
+        self.failures: dict[str, int] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, name: str, child: Callable[[], Awaitable[None]]) -> None:
+        """Start a child; it is expected to run until cancelled, and may also return when its work is done."""
+        self._tasks.append(asyncio.create_task(self._keep_alive(name, child), name=name))
+
+    async def stop(self) -> None:
+        """Cancel all children and wait until they are gone."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    async def _keep_alive(self, name: str, child: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            started_us = self.clock.now_us()
+            try:
+                await child()
+                return
+            except Exception as error:  # noqa: BLE001 - the one place that must outlive any failure of a child
+                self._reset_if_long_ago(name, started_us)
+                delay_s = BACKOFF_S[min(self.failures.get(name, 0), len(BACKOFF_S) - 1)]
+                self.failures[name] = self.failures.get(name, 0) + 1
+                self.report(Failure(child=name, error=f"{type(error).__name__}: {error}", failures=self.failures[name], restart_in_s=delay_s))
+                await self.clock.sleep_until_us(self.clock.now_us() + round(delay_s * US))
+
+    def _reset_if_long_ago(self, name: str, started_us: int) -> None:
+        if self.clock.now_us() - started_us > FORGIVEN_AFTER_S * US:
+            self.failures[name] = 0

@@ -1,0 +1,72 @@
+"""One writer per data directory: an advisory lock of the operating system, which a killed process cannot keep."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+
+from immune.core.events import iso
+from immune.errors import WriterHeldError
+from immune.stores.sqlite import FILE_MODE, unavailable
+
+LOCK_NAME = "writer.lock"
+
+
+class WriterLock:
+    """The lock file of a data directory; its content only tells people who holds it."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.path = data_dir / LOCK_NAME
+        self._handle: int | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._handle is not None
+
+    def take(self, holder: str, now_us: int) -> None:
+        """Hold the lock from now on. Raises WriterHeldError naming who has it, StoreUnavailableError."""
+        if self._handle is not None:
+            return
+        try:
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        except OSError as error:
+            raise unavailable(error, self.path) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _write_note(handle, holder, now_us)
+        except BlockingIOError:
+            note = _read_note(handle)
+            os.close(handle)
+            raise WriterHeldError(
+                f"second writer on the same data directory: {note} writes here",
+                field="data_dir",
+                value=str(self.path.parent),
+                way_out="stop that process, or use another --data-dir",
+            ) from None
+        except OSError as error:
+            os.close(handle)
+            raise unavailable(error, self.path) from error
+        self._handle = handle
+
+    def drop(self) -> None:
+        """Let go; nothing happens if it is not held."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+
+def _write_note(handle: int, holder: str, now_us: int) -> None:
+    note = json.dumps({"pid": os.getpid(), "holder": holder, "since": iso(now_us)})
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, note.encode(), 0)
+
+
+def _read_note(handle: int) -> str:
+    try:
+        note = json.loads(os.pread(handle, 4096, 0))
+        return f"{note['holder']} (pid {note['pid']}, since {note['since']})"
+    except (ValueError, KeyError, TypeError):
+        return "another process"

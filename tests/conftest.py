@@ -1,0 +1,27 @@
+"""What all tests share: how hard hypothesis looks, and which skips are failures."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Derandomised in both: a test that fails must fail again for the person who looks. No deadline: virtual machines stall.
+_SHARED = {"derandomize": True, "deadline": None, "database": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("dev", max_examples=25, **_SHARED)
+settings.register_profile("ci", max_examples=60, **_SHARED)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+_REQUIRED = frozenset(os.environ.get("IMMUNE_REQUIRE", "").replace(",", " ").split())
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Turn a skip for a missing server into a failure when IMMUNE_REQUIRE names the server's marker."""
+    outcome = yield
+    report = outcome.get_result()
+    missing = sorted(name for name in _REQUIRED if item.get_closest_marker(name))
+    if report.skipped and missing and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"IMMUNE_REQUIRE asks for {', '.join(missing)}, and this test was skipped: {report.longrepr}"

@@ -1,0 +1,118 @@
+"""The documents say what is there: commands exist, headings are present, links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md")]
+ARCHITECTURE_HEADINGS = (
+    "Overview",
+    "High-level design",
+    "Low-level design",
+    "Data flow of a tick",
+    "Component mapping",
+    "Runtime notes",
+    "Trade-offs",
+    "Dated decisions",
+)
+
+
+def text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def shell_lines(markdown: str) -> list[str]:
+    blocks = re.findall(r"^```(?:sh|bash|console)\n(.*?)^```", markdown, re.MULTILINE | re.DOTALL)
+    lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+@cache
+def help_of(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *words, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+def documented_commands() -> list[str]:
+    """``immune …`` commands of the README: those in its table and those in its shell blocks, up to the first argument."""
+    readme = text_of(ROOT / "README.md")
+    told = re.findall(r"`immune ([a-z]+(?: [a-z]+(?:\|[a-z]+)*)?)", readme)
+    told += [match[1] for line in shell_lines(readme) if (match := re.match(r"(?:\.venv/bin/)?immune ([a-z]+(?: [a-z]+)?)", line))]
+    return sorted(set(told))
+
+
+def test_the_readme_fits_on_a_few_screens():
+    assert len(text_of(ROOT / "README.md").splitlines()) <= 150
+
+
+@pytest.mark.parametrize("command", documented_commands())
+def test_every_command_of_the_readme_exists(command):
+    group, _, rest = command.partition(" ")
+    top = help_of("-m", "immune", group)
+    assert top.returncode == 0, f"immune {group} --help: {top.stderr[-400:]}"
+    for verb in filter(None, rest.split("|")):
+        nested = help_of("-m", "immune", group, verb)
+        # A word after a command without subcommands is an argument of it, and its help is the same one.
+        assert nested.returncode == 0, f"immune {group} {verb} --help: {nested.stderr[-400:]}"
+
+
+def test_every_make_target_of_the_documents_exists():
+    targets = set(re.findall(r"^([a-z-]+):", text_of(ROOT / "Makefile"), re.MULTILINE))
+    told = {target for path in DOCUMENTS for target in re.findall(r"(?:^|`|&& )make ([a-z][a-z-]*)", text_of(path), re.MULTILINE)}
+    assert told
+    assert told <= targets
+
+
+def test_every_option_the_readme_gives_a_script_is_known_to_it():
+    for line in shell_lines(text_of(ROOT / "README.md")):
+        words = shlex.split(line, comments=True)
+        scripts = [word for word in words if word in {"demo.py", "main.py"}]
+        for script in scripts:
+            known = help_of(script).stdout
+            assert [word for word in words if word.startswith("--") and word.split("=")[0] not in known] == []
+
+
+def test_the_architecture_has_its_headings_in_order():
+    headings = re.findall(r"^## (?:\d+\. )?(.+)$", text_of(ROOT / "ARCHITECTURE.md"), re.MULTILINE)
+    assert [heading for heading in headings if heading in ARCHITECTURE_HEADINGS] == list(ARCHITECTURE_HEADINGS)
+
+
+def test_every_file_that_the_component_mapping_names_exists():
+    mapping = text_of(ROOT / "ARCHITECTURE.md").split("## Component mapping")[1].split("\n## ")[0]
+    named = re.findall(r"^\| `([^`]+)`", mapping, re.MULTILINE)
+    assert len(named) > 15
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_part_of_the_control_plane_is_in_the_component_mapping():
+    mapping = text_of(ROOT / "ARCHITECTURE.md").split("## Component mapping")[1].split("\n## ")[0]
+    named = re.findall(r"^\| `([^`]+)`", mapping, re.MULTILINE)
+    files = [str(path.relative_to(ROOT)) for path in (ROOT / "immune").rglob("*.py") if path.name != "__init__.py"]
+    assert [name for name in sorted(files) if not any(name == one or name.startswith(one.rstrip("/") + "/") for one in named)] == []
+
+
+def test_every_decision_carries_its_date():
+    decisions = text_of(ROOT / "ARCHITECTURE.md").split("## Dated decisions")[1]
+    items = re.findall(r"^- (.{12})", decisions, re.MULTILINE)
+    assert len(items) >= 3
+    assert all(re.match(r"\*?\*?\d{4}-\d{2}-\d{2}", item) for item in items)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_within_the_tree_leads_somewhere(path):
+    targets = re.findall(r"\]\((?!https?://|#)([^)#\s]+)", text_of(path))
+    assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+def test_the_changelog_begins_with_the_version_of_the_project():
+    import tomllib
+
+    version = tomllib.loads(text_of(ROOT / "pyproject.toml"))["project"]["version"]
+    assert re.search(r"^## \[?" + re.escape(version), text_of(ROOT / "CHANGELOG.md"), re.MULTILINE)
