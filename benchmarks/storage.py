@@ -144,12 +144,14 @@ def telemetry_figures(directory: Path, agents: int, minutes: int) -> list[Figure
     with SqliteTelemetry(directory) as store:
         store.begin("r", VitalSchema())
         store.name_agents("r", 0, [f"agent-{index}" for index in range(agents)])
-        seconds = []
+        seconds: list[float] = []
         for tick in range(minutes * 60):
             now_us = T0 + tick * S
             batch = batches[tick % 10]
             batch = dataclasses.replace(batch, at_us=batch.at_us + now_us)
-            seconds.append(timed(lambda tick=tick, now_us=now_us, batch=batch: store.write("r", tick, now_us, batch)))
+            elapsed = elapsed_s()
+            store.write("r", tick, now_us, batch)
+            seconds.append(elapsed())
         before_s = read_agent(store, agents // 2, minutes)
         steps = compact_steps(store, T0 + minutes * 60 * S)
         after_s = min(read_agent(store, agents // 2, minutes) for _ in range(3))
@@ -204,7 +206,7 @@ def read_agent(store: SqliteTelemetry, agent: int, minutes: int) -> float:
 
 def compact_steps(store: SqliteTelemetry, now_us: int) -> list[float]:
     """Seconds of each step until every minute is transposed."""
-    steps = []
+    steps: list[float] = []
     while True:
         elapsed = elapsed_s()
         if not store.compact("r", now_us, parts=1):

@@ -65,8 +65,8 @@ _ALTERED_PROMPT_SHARE = 0.5
 
 def check_strength(kind: InfectionKind, strength: float, *, field: str = "strength") -> float:
     """The strength. Raises InputError unless it lies within half the weakest and twice the strongest of its kind."""
-    low, high = STRENGTHS[kind]
-    if not low / 2 <= strength <= high * 2:
+    low, high = STRENGTHS[kind][0] / 2, STRENGTHS[kind][1] * 2
+    if not low <= strength <= high:
         raise InputError(f"not a strength of {kind}", field=field, value=strength, way_out=f"give a number between {low:g} and {high:g}")
     return strength
 

@@ -2,7 +2,7 @@
 
 With x the scaled value, m the level and f what the place in the task adds (`cells`), the residual is ``r = x - m - f`` and
 the innovation ``e = r - phi * r_before``: AR(1) whitening, so that a stream that remembers itself is not counted twice.
-Level and spread are exponentially weighted with weight 1/n first, then 1/`LEVEL_SPAN` and 1/`SPREAD_SPAN`; what is
+Level and spread are exponentially weighted with weight 1/n and 2/n first, then 1/`LEVEL_SPAN` and 1/`SPREAD_SPAN`; what is
 learned is winsorised, so that one absurd value moves a level by hundredths of its spread.
 """
 
@@ -15,8 +15,6 @@ from immune.core.arena import Arena, Block
 
 LEVEL_SPAN = 300.0
 SPREAD_SPAN = 400.0
-PRIOR_SAMPLES = 3.0
-"""How many samples the first guess of the spread counts for."""
 PRIOR_SPREAD = 0.5
 """First guess of the sd of a log, before anything is known."""
 CLIP = 4.0
@@ -37,7 +35,7 @@ def declare(arena: Arena, streams: int, continuous: int) -> None:
     arena.declare("spread2", np.float32, fill=PRIOR_SPREAD**2, lead=(continuous,))
     arena.declare("own2", np.float32, fill=PRIOR_SPREAD**2, lead=(continuous,))
     arena.declare("lagged", np.float32, lead=(continuous,))
-    arena.declare("lagged2", np.float32, fill=PRIOR_SPREAD**2, lead=(continuous,))
+    arena.declare("lagged2", np.float32, lead=(continuous,))
     arena.declare("before", np.float32, lead=(continuous,))
 
 
@@ -51,7 +49,8 @@ class Residuals:
         self.count = block["count"][: len(x)]
         self.expected = level if shape is None else level + shape
         self.residual = x - self.expected
-        self.phi = np.clip(block["lagged"] / block["lagged2"], -0.3, PHI_MAX)
+        phi = block["lagged"] / np.maximum(block["lagged2"], np.float32(1e-8))
+        self.phi = np.clip(phi * (1 + 4 / (self.count + 4)), -0.3, PHI_MAX)
         self.carried = block["before"] * ~fresh
         spread = np.maximum(np.sqrt(block["spread2"]), floors)
         self.own = np.maximum(np.sqrt(own2), floors)
@@ -77,7 +76,7 @@ class Residuals:
         level = block["level"][: len(count)]
         level += weight * clipped
         gate *= ~first
-        weight = gate / np.minimum(count + np.float32(PRIOR_SAMPLES + 1), np.float32(SPREAD_SPAN))
+        weight = gate / np.minimum(count * np.float32(0.5) + 1, np.float32(SPREAD_SPAN))
         spread2, own2, lagged, before = block["spread2"], block["own2"], block["lagged"], block["before"]
         limit = np.float32(CLIP) * self.own
         bounded = np.clip(self.innovation, -limit, limit)

@@ -18,6 +18,7 @@ REFRESH_ROUNDS = 16
 KNOWN_FROM = 15
 """An agent speaks for its type from this many samples on."""
 GUESS_WEIGHT = 8.0
+FADE = 200.0
 LEVEL_PRIOR_MAX = 20.0
 
 Floats = NDArray[np.float32]
@@ -37,6 +38,7 @@ class Peers:
         self.arena.declare("level_weight", np.float32, trail=(continuous,))
         self.arena.declare("spread2", np.float32, trail=(continuous,))
         self.arena.declare("voters", np.float32, trail=(streams,))
+        self.arena.declare("calibration", np.float32, fill=1.0, trail=(streams,))
         self._guess = lone_prior()
 
     def grow(self, types: int) -> None:
@@ -50,6 +52,12 @@ class Peers:
         """What every type lends."""
         return Lent(share=self.arena["share"], borrowed=self.arena["borrowed"], depth=self.arena["depth"])
 
+    def widening(self, own: Floats, count: Floats, types: NDArray[np.int32]) -> Floats:
+        """What to divide surprise by, (streams, n): the sd that block sums show beyond independence, the type's share fading."""
+        trust = count / (count + np.float32(FADE))
+        variance = trust * own + (1 - trust) * self.arena["calibration"][types].T
+        return np.sqrt(np.maximum(np.float32(1.3) * variance - np.float32(0.3), np.float32(1)))
+
     def learn(self, types: NDArray[np.int32], bins: NDArray[np.int8], learned: NDArray[np.bool_]) -> None:
         """Pool the bins, (streams, n), of samples that were learned."""
         streams, pool = len(bins), self.arena["pool"]
@@ -57,7 +65,7 @@ class Peers:
         size = self.arena.size * streams * BINS
         pool[: self.arena.size] += np.bincount(flat[learned], minlength=size).reshape(self.arena.size, streams, BINS).astype(np.float32)
 
-    def refresh(self, types: NDArray[np.int32], count: Floats, level: Floats, own2: Floats) -> None:
+    def refresh(self, types: NDArray[np.int32], count: Floats, level: Floats, own2: Floats, calibration: Floats) -> None:
         """Sum the members up: count, level (streams, agents) and own2 (continuous, agents) of the agents' baselines."""
         size, known = self.arena.size, count >= KNOWN_FROM
         voters, levels = self.arena["voters"], self.arena["level"]
@@ -66,9 +74,11 @@ class Peers:
             some = known[row]
             members = np.bincount(types[some], minlength=size)[:size]
             voters[:size, row] = members
+            at_least_one = np.maximum(members, 1)
+            honesty = np.bincount(types[some], weights=calibration[row, some].astype(np.float64), minlength=size)[:size] / at_least_one
+            self.arena["calibration"][:size, row] = np.where(members > 0, honesty, 1)
             if row >= self._continuous:
                 continue
-            at_least_one = np.maximum(members, 1)
             value = level[row, some].astype(np.float64)
             mean = np.bincount(types[some], weights=value, minlength=size)[:size] / at_least_one
             within = np.bincount(types[some], weights=own2[row, some].astype(np.float64), minlength=size)[:size] / at_least_one

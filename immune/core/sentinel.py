@@ -153,7 +153,7 @@ class Sentinel:
             self._score(rows, part, agents, batch, keys, place)
         if self._rounds % REFRESH_ROUNDS == 0:
             size = self.arena.size
-            self.peers.refresh(self._types, self.arena["count"][:, :size], self.arena["level"][:, :size], self.arena["own2"][:, :size])
+            self.peers.refresh(self._types, self.arena["count"][:, :size], self.arena["level"][:, :size], self.arena["own2"][:, :size], self.arena["calibration"][:, :size])
         self.shared.advance(self.arena, int(batch.at_us.max()))
 
     def _score(self, rows: Rows, part: slice, all_agents: Index, batch: SampleBatch, keys: NDArray[np.uint64], place: Place | None) -> None:
@@ -183,7 +183,8 @@ class Sentinel:
         judged = seen & (count >= self.policy.min_samples)
         bins = np.concatenate([surprise.z_bins(residuals.z), surprise.count_bins(x[smooth:])])
         g = surprise.surprise(surprise.p_values(block, bins, self.peers.lent(), types, rank_uniform))
-        g /= np.sqrt(np.maximum(np.float32(1.3) * block["calibration"] - np.float32(0.3), np.float32(1)))
+        raw = g
+        g = g / self.peers.widening(block["calibration"], count, types)
         if times is not None:
             g[:smooth] *= np.sqrt(times / (times + 3) * (visits + 1) / (visits + 4))
             judged[:smooth] &= times >= SAY_FROM
@@ -206,7 +207,7 @@ class Sentinel:
         taught = seen & learning
         if times is not None:
             taught[:smooth] &= (times >= SAY_FROM) | (batch.step[part] <= 0)
-        surprise.learn_calibration(block, g, judged & learning)
+        surprise.learn_calibration(block, raw, judged & learning)
         settled = taught & (count >= 3)
         surprise.learn_ranks(block, bins, settled)
         self.peers.learn(types, bins, settled)
@@ -215,7 +216,8 @@ class Sentinel:
         count += taught
         if here is not None:
             learned = (seen[:smooth] & learning).T
-            self.cells.learn(here, growth_x.T, residuals.bounded_residual.T, np.abs(residuals.plain).T, learned)
+            rest = np.where(count[:smooth] > 3, residuals.bounded_residual, np.float32(0))
+            self.cells.learn(here, growth_x.T, rest.T, np.abs(residuals.plain).T, learned)
         block["samples"][...] += 1
         block["turn"][...] += 1
         block.commit()

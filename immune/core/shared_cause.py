@@ -127,6 +127,8 @@ class SharedCause:
             self._open(arena, best, sign, stream, now_us)
 
     def _needed(self, members: int, field_name: str, outside: bool) -> int:
+        if outside and members < 20:
+            return 3
         if field_name or members < 20:
             return max(3, math.ceil(0.25 * members))
         return max(5, math.ceil((0.04 if outside else 0.15) * members))

@@ -56,8 +56,9 @@ def declare(arena: Arena, streams: int) -> None:
     arena.declare("calibration", np.float32, fill=1.0, lead=(streams,))
 
 
-BLOCK = 128
+BLOCK = 32
 """Samples in a block of the block variance."""
+SQUARE_MAX = 16.0
 
 
 def z_bins(z: Floats) -> NDArray[np.int8]:
@@ -139,7 +140,8 @@ def learn_calibration(block: Block, g: Floats, learned: Mask) -> None:
     np.subtract(left, learned.view(np.uint8), out=left)
     full = left == 0
     if full.any():
-        square = np.minimum(total * total / np.float32(BLOCK), np.float32(9))
-        np.copyto(variance, variance + (square - variance) * np.float32(0.12), where=full)
+        square = np.minimum(total * total / np.float32(BLOCK), np.float32(SQUARE_MAX))
+        weight = np.maximum(np.float32(0.06), 1 / (block["count"] * np.float32(1 / BLOCK) + 3))
+        np.copyto(variance, variance + (square - variance) * weight, where=full)
         np.copyto(total, 0, where=full)
         np.copyto(left, BLOCK, where=full)

@@ -106,10 +106,9 @@ def headline(page: RunPage) -> str:
     sentences = []
     if sick:
         slowest = max(_delay_s(incident) for incident in own)
-        each = "it was noticed" if len(own) == 1 else "each was noticed"
-        sentences.append(
-            f"{count(len(sick), 'agent').capitalize()} of {len(page.fleet)} fell sick in {span}; {each} within {duration(slowest)} of {'its' if len(own) == 1 else 'the'} first symptom."
-        )
+        each, whose = ("it was noticed", "its") if len(own) == 1 else ("each was noticed", "the")
+        fell = f"{count(len(sick), 'agent').capitalize()} of {len(page.fleet)} fell sick in {span}"
+        sentences.append(f"{fell}; {each} within {duration(slowest)} of {whose} first symptom.")
     for incident in shared[:2]:
         what = "the whole fleet" if incident.scope == "fleet" else incident.cohort.replace("=", " ")
         sentences.append(f"A shared cause ({what}) moved {count(len(incident.agents), 'agent')} together and was kept as one incident.")

@@ -111,6 +111,7 @@ class Engine:
         self.state = RunState()
         self.view: View | None = None
         self.listeners: list[Callable[[Sequence[Envelope], View], None]] = []
+        self.on_tick: Callable[[int], None] = lambda now_us: None
         self._epoch = 0
         self._now_us = 0
         self._pending: list[Draft] = []
@@ -193,6 +194,12 @@ class Engine:
         self.counters.samples += len(screened.batch)
         self._publish(envelopes, assessment)
         self._housekeep(now_us)
+        self.on_tick(now_us)
+
+    def last_seen_us(self) -> dict[str, int]:
+        """Time of the newest sample of every agent that sent one, by id."""
+        newest = self.intake.last_us
+        return {who.agent_id: at_us for who, at_us in zip(self.desk.roster.identities, newest.tolist(), strict=False) if at_us > 0}
 
     def submit(self, decision: Decision) -> list[Envelope]:
         """Make a command's decision durable and let it happen; what was appended. Returns only after it is on disk."""

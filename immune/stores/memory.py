@@ -249,7 +249,7 @@ class MemoryTelemetry:
         return BandSeries(vital=vital, at_us=np.array(times, dtype=np.int64), expected=lines[0], low=lines[1], high=lines[2])
 
     def latest(self, run_id: str) -> SampleBatch:
-        """The newest sample of every agent that has one, by agent: the last one of the last tick that brought any."""
+        """The newest sample of every agent that has one, by agent: the last one of the highest tick that brought any."""
         run = self._runs.get(run_id)
         if run is None:
             return SampleBatch.empty()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +17,11 @@ from numpy.typing import NDArray
 from immune.core.vitals import CONTEXT_FIELDS, MISSING, SampleBatch
 from immune.errors import InputError, UnknownIdError
 from immune.ports import VitalSeries
-from immune.stores.columns import Columns, pack_floats, pack_ints
+from immune.stores.columns import pack_floats, pack_ints
 
 MINUTE_US = 60_000_000
 FIRST_VITAL = 3
-"""Where the vitals begin in `pack_rest`: step, status and task come first."""
+"""Where the vitals begin in `pack_columns`: step, status and task come first."""
 
 Piece = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 """Some samples of one agent and vital: at_us, tick, value; each (n,)."""
@@ -56,34 +57,49 @@ class Stamped:
         return Stamped(batch=self.batch.take(rows), tick=self.tick[rows], now_us=self.now_us[rows])
 
     def newest(self) -> Stamped:
-        """One sample an agent, by agent: the last one of the last tick that brought any."""
-        order = np.lexsort((self.tick, self.now_us, self.batch.agent))
+        """One sample an agent, by agent: the last one of the highest tick that brought any."""
+        order = np.lexsort((self.tick, self.batch.agent))
         agent = self.batch.agent[order]
         last = np.ones(len(agent), dtype=np.bool_)
         last[:-1] = agent[1:] != agent[:-1]
         return self.take(order[last])
 
 
-def pack_rest(batch: SampleBatch, rows: slice = slice(None)) -> bytes:
-    """Everything but who and when."""
-    return pack_ints((batch.step[rows], batch.status[rows], batch.task_id[rows])) + pack_floats(batch.values[rows])
+KEYS = np.dtype([("agent", "<i4"), ("at_us", "<i8")])
 
 
-def unpack_batch(keys: Columns, rest: Columns, vitals: int) -> SampleBatch:
-    """A batch of its packed columns; context codes are not kept and come back as missing."""
-    agent = keys.ints(0).astype(np.int32)
-    values = np.empty((len(agent), vitals))
-    for column in range(vitals):
-        values[:, column] = rest.floats(FIRST_VITAL + column)
+@cache
+def rest_type(vitals: int) -> np.dtype[np.void]:
+    """The record of everything but who and when."""
+    return np.dtype([("step", "<i4"), ("status", "i1"), ("task_id", "<i8"), ("values", "<f8", (vitals,))])
+
+
+def pack_records(batch: SampleBatch) -> tuple[bytes, bytes]:
+    """A batch as plain records, `KEYS` and `rest_type`: quick to write, and records of many ticks may simply be joined."""
+    keys = np.empty(len(batch), dtype=KEYS)
+    keys["agent"], keys["at_us"] = batch.agent, batch.at_us
+    rest = np.empty(len(batch), dtype=rest_type(batch.values.shape[1]))
+    rest["step"], rest["status"], rest["task_id"], rest["values"] = batch.step, batch.status, batch.task_id, batch.values
+    return keys.tobytes(), rest.tobytes()
+
+
+def unpack_records(keys: bytes, rest: bytes, vitals: int) -> SampleBatch:
+    """A batch of its records; context codes are not kept and come back as missing."""
+    who, what = np.frombuffer(keys, KEYS), np.frombuffer(rest, rest_type(vitals))
     return SampleBatch(
-        agent=agent,
-        at_us=keys.ints(1),
-        values=values,
-        step=rest.ints(0).astype(np.int32),
-        status=rest.ints(1).astype(np.int8),
-        task_id=rest.ints(2),
-        codes=np.full((len(agent), len(CONTEXT_FIELDS)), MISSING, dtype=np.int32),
+        agent=who["agent"].astype(np.int32),
+        at_us=who["at_us"].astype(np.int64),
+        values=what["values"].astype(np.float64),
+        step=what["step"].astype(np.int32),
+        status=what["status"].astype(np.int8),
+        task_id=what["task_id"].astype(np.int64),
+        codes=np.full((len(who), len(CONTEXT_FIELDS)), MISSING, dtype=np.int32),
     )
+
+
+def pack_columns(batch: SampleBatch, rows: slice = slice(None)) -> bytes:
+    """Everything but who and when, by column."""
+    return pack_ints((batch.step[rows], batch.status[rows], batch.task_id[rows])) + pack_floats(batch.values[rows])
 
 
 def weave(vital: str, pieces: Sequence[Piece], from_us: int, to_us: int | None) -> VitalSeries:

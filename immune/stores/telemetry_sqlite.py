@@ -2,11 +2,12 @@
 
 A tick is one row, so that writing costs the same for the first and the millionth. Read by agent, such rows would be
 read whole: a gigabyte for one agent's hour in a fleet of 10,000. So `compact` turns each closed minute into one row per
-`SECTION` agents, sorted by agent, and removes its ticks in the same transaction. A tick whose minute is closed is stored for good:
+`SECTION` agents, sorted by agent and packed by column without loss, and removes its ticks in the same transaction. A tick whose minute is closed is stored for good:
 writing it again changes nothing, writing it again before replaces it.
 
 Best effort with an exact account: WAL and synchronous=NORMAL lose at most the last moments at a power cut and
-never tear a block; what could not be written raises, so that the caller can count it. `counts` is kept by triggers.
+never tear a block; what could not be written raises, so that the caller can count it. Samples of closed minutes are
+counted by triggers; the open ones, a minute or two, are summed when asked for.
 """
 
 from __future__ import annotations
@@ -26,16 +27,19 @@ from immune.ports import BandSeries, VitalSeries
 from immune.stores.columns import Columns, pack_ints
 from immune.stores.samples import (
     FIRST_VITAL,
+    KEYS,
     MINUTE_US,
     Piece,
     Stamped,
     check_same_vitals,
     check_width,
     minute_of,
-    pack_rest,
+    pack_columns,
+    pack_records,
+    rest_type,
     unknown_agent,
     unknown_run,
-    unpack_batch,
+    unpack_records,
     vital_column,
     weave,
 )
@@ -52,16 +56,15 @@ LAYOUT = Layout(
     what="telemetry store",
     application_id=0x494D544C,
     version=1,
-    page_size=16384,
+    page_size=8192,  # large blocks like large pages; a small fleet's tick should not cost three pages of 16 kB
     synchronous="NORMAL",
     script=(
-        "CREATE TABLE runs (run INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, vitals TEXT NOT NULL, samples INTEGER NOT NULL DEFAULT 0)",
+        "CREATE TABLE runs (run INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, vitals TEXT NOT NULL, closed_samples INTEGER NOT NULL DEFAULT 0)",
         "CREATE TABLE agents (run INTEGER NOT NULL, agent INTEGER NOT NULL, agent_id TEXT NOT NULL, PRIMARY KEY (run, agent)) WITHOUT ROWID",
         "CREATE INDEX agents_by_id ON agents (run, agent_id)",
         """CREATE TABLE ticks (
             id INTEGER PRIMARY KEY, run INTEGER NOT NULL, tick INTEGER NOT NULL, now_us INTEGER NOT NULL, first_us INTEGER NOT NULL,
             last_us INTEGER NOT NULL, n INTEGER NOT NULL, keys BLOB NOT NULL, rest BLOB NOT NULL, UNIQUE (run, tick))""",
-        "CREATE INDEX ticks_by_time ON ticks (run, now_us, tick)",
         """CREATE TABLE minutes (
             id INTEGER PRIMARY KEY, run INTEGER NOT NULL, section INTEGER NOT NULL, minute INTEGER NOT NULL, first_us INTEGER NOT NULL,
             last_us INTEGER NOT NULL, n INTEGER NOT NULL, keys BLOB NOT NULL, rest BLOB NOT NULL)""",
@@ -69,26 +72,25 @@ LAYOUT = Layout(
         "CREATE INDEX minutes_by_time ON minutes (run, minute)",
         "CREATE TABLE closed (run INTEGER NOT NULL, tick INTEGER NOT NULL, minute INTEGER NOT NULL, PRIMARY KEY (run, tick)) WITHOUT ROWID",
         "CREATE INDEX closed_by_time ON closed (run, minute)",
-        "CREATE TABLE latest (run INTEGER PRIMARY KEY, n INTEGER NOT NULL, keys BLOB NOT NULL, rest BLOB NOT NULL)",
+        "CREATE TABLE latest (run INTEGER PRIMARY KEY, n INTEGER NOT NULL, stamps BLOB NOT NULL, keys BLOB NOT NULL, rest BLOB NOT NULL)",
         """CREATE TABLE bands (
             id INTEGER PRIMARY KEY, run INTEGER NOT NULL, section INTEGER NOT NULL, at_us INTEGER NOT NULL, content BLOB NOT NULL,
             UNIQUE (run, section, at_us))""",
         "CREATE INDEX bands_by_time ON bands (run, at_us)",
-        *(
-            f"CREATE TRIGGER {table}_{verb} AFTER {verb} ON {table} BEGIN UPDATE runs SET samples = samples {sign} {row}.n WHERE run = {row}.run; END"  # noqa: S608  (our own table names)
-            for table in ("ticks", "minutes")
-            for verb, sign, row in (("INSERT", "+", "new"), ("DELETE", "-", "old"))
-        ),
+        "CREATE TRIGGER minute_came AFTER INSERT ON minutes BEGIN UPDATE runs SET closed_samples = closed_samples + new.n WHERE run = new.run; END",
+        "CREATE TRIGGER minute_went AFTER DELETE ON minutes BEGIN UPDATE runs SET closed_samples = closed_samples - old.n WHERE run = old.run; END",
     ),
 )
 
 _WRITE = """INSERT OR REPLACE INTO ticks (run, tick, now_us, first_us, last_us, n, keys, rest) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8
     WHERE NOT EXISTS (SELECT 1 FROM closed WHERE run = ?1 AND tick = ?2)"""
-_CLOSABLE = "SELECT id, tick, now_us, n FROM ticks WHERE run = ? AND now_us < ? ORDER BY now_us, tick"
+_CLOSABLE = "SELECT id, tick, now_us, n FROM ticks WHERE run = ? AND now_us < ? ORDER BY tick"
+_COUNT = """SELECT coalesce((SELECT closed_samples FROM runs WHERE run = :run), 0)
+    + coalesce((SELECT sum(n) FROM ticks WHERE run = :run), 0)"""
 _ADD_MINUTE = "INSERT INTO minutes (run, section, minute, first_us, last_us, n, keys, rest) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-_OPEN_KEYS = "SELECT id, tick, n, keys FROM ticks WHERE run = ? AND first_us < ? AND last_us >= ?"
+_OPEN_KEYS = "SELECT id, tick, keys FROM ticks WHERE run = ? AND first_us < ? AND last_us >= ?"
 _CLOSED_ROWS = "SELECT n, keys, rest FROM minutes WHERE run = ? AND section = ? AND first_us < ? AND last_us >= ?"
-_OPEN_NEWEST = "SELECT id, tick, now_us, n, keys FROM ticks WHERE run = ? ORDER BY now_us DESC, tick DESC"
+_OPEN_NEWEST = "SELECT id, tick, now_us, keys FROM ticks WHERE run = ? ORDER BY tick DESC"
 _BANDS = "SELECT at_us, content FROM bands WHERE run = ? AND section = ? AND at_us >= ? AND at_us < ? ORDER BY at_us"
 
 
@@ -125,8 +127,7 @@ class SqliteTelemetry:
         with transaction(self._connection, self.path):
             if len(batch):
                 span = (int(batch.at_us.min()), int(batch.at_us.max()))
-                keys = pack_ints((batch.agent, batch.at_us))
-                self._connection.execute(_WRITE, (run, tick, now_us, *span, len(batch), keys, pack_rest(batch)))
+                self._connection.execute(_WRITE, (run, tick, now_us, *span, len(batch), *pack_records(batch)))
             else:
                 self._connection.execute("DELETE FROM ticks WHERE run = ? AND tick = ?", (run, tick))
 
@@ -184,11 +185,11 @@ class SqliteTelemetry:
     def series(self, run_id: str, agent_id: str, vital: str, *, from_us: int = 0, to_us: int | None = None) -> VitalSeries:
         """All values of one vital of one agent in ``[from_us, to_us)``, missing ones left out. Raises UnknownIdError."""
         run, vitals = self._known(run_id)
-        column = FIRST_VITAL + vital_column(vitals, vital)
+        column = vital_column(vitals, vital)
         span = (_END_OF_TIME if to_us is None else to_us, from_us)
         with one_view(self._connection, self.path):
             agent = self._agent(run, agent_id)
-            pieces = [*self._closed_pieces(run, agent, column, span), *self._open_pieces(run, agent, column, span)]
+            pieces = [*self._closed_pieces(run, agent, column, span), *self._open_pieces(run, agent, (column, len(vitals)), span)]
         return weave(vital, pieces, from_us, to_us)
 
     def write_bands(self, run_id: str, now_us: int, bands: Bands) -> None:
@@ -215,7 +216,7 @@ class SqliteTelemetry:
         return BandSeries(vital=vital, at_us=at_us, expected=lines[:, 0], low=lines[:, 1], high=lines[:, 2])
 
     def latest(self, run_id: str) -> SampleBatch:
-        """The newest sample of every agent that has one, by agent: the last one of the last tick that brought any."""
+        """The newest sample of every agent that has one, by agent: the last one of the highest tick that brought any."""
         found = self._find(run_id)
         if not found:
             return SampleBatch.empty()
@@ -226,9 +227,9 @@ class SqliteTelemetry:
 
     def counts(self, run_id: str) -> int:
         """How many samples are stored."""
+        found = self._find(run_id)
         with guarded(self.path):
-            row = self._connection.execute("SELECT samples FROM runs WHERE run_id = ?", (run_id,)).fetchone()
-        return int(row[0]) if row else 0
+            return int(self._connection.execute(_COUNT, {"run": found[0] if found else None}).fetchone()[0])
 
     def close(self) -> None:
         """Let go of the file; nothing happens the second time."""
@@ -273,15 +274,16 @@ class SqliteTelemetry:
             start, end = np.searchsorted(who.ints(0), (agent, agent + 1))
             if start < end:
                 rows = slice(start, end)
-                yield who.ints(1)[rows], who.ints(2)[rows], Columns(rest, n).floats(column)[rows]
+                yield who.ints(1)[rows], who.ints(2)[rows], Columns(rest, n).floats(FIRST_VITAL + column)[rows]
 
-    def _open_pieces(self, run: int, agent: int, column: int, span: tuple[int, int]) -> Iterator[Piece]:
-        for tick_id, tick, n, keys in self._connection.execute(_OPEN_KEYS, (run, *span)):
-            who = Columns(keys, n)
-            rows = np.flatnonzero(who.ints(0) == agent)
+    def _open_pieces(self, run: int, agent: int, place: tuple[int, int], span: tuple[int, int]) -> Iterator[Piece]:
+        column, vitals = place
+        for tick_id, tick, keys in self._connection.execute(_OPEN_KEYS, (run, *span)):
+            who = np.frombuffer(keys, KEYS)
+            rows = np.flatnonzero(who["agent"] == agent)
             if len(rows):
-                value = Columns(self._rest(tick_id), n).floats(column)[rows]
-                yield who.ints(1)[rows], np.full(len(rows), tick, dtype=np.int64), value
+                value = np.frombuffer(self._rest(tick_id), rest_type(vitals))["values"][rows, column]
+                yield who["at_us"][rows], np.full(len(rows), tick, dtype=np.int64), value
 
     def _rest(self, tick_id: int) -> bytes:
         content: bytes = self._connection.execute("SELECT rest FROM ticks WHERE id = ?", (tick_id,)).fetchone()[0]
@@ -290,32 +292,32 @@ class SqliteTelemetry:
     def _latest_open(self, run: int, vitals: int) -> Iterator[Stamped]:
         named = self._connection.execute("SELECT coalesce(max(agent), -1) + 1 FROM agents WHERE run = ?", (run,)).fetchone()[0]
         seen = np.zeros(named, dtype=np.bool_)
-        for tick_id, tick, now_us, n, keys in self._connection.execute(_OPEN_NEWEST, (run,)):
-            who = Columns(keys, n)
-            agent = who.ints(0)
+        for tick_id, tick, now_us, keys in self._connection.execute(_OPEN_NEWEST, (run,)):
+            agent = np.frombuffer(keys, KEYS)["agent"]
             seen = np.pad(seen, (0, max(0, int(agent.max()) + 1 - len(seen))))
             fresh = ~seen[agent]
             if fresh.any():
-                batch = unpack_batch(who, Columns(self._rest(tick_id), n), vitals)
+                batch = unpack_records(keys, self._rest(tick_id), vitals)
                 yield Stamped.of_tick(tick, now_us, batch.take(fresh))
                 seen[agent] = True
             if named and seen[:named].all():
                 return
 
     def _latest_closed(self, run: int, vitals: int) -> Stamped:
-        row = self._connection.execute("SELECT n, keys, rest FROM latest WHERE run = ?", (run,)).fetchone()
+        row = self._connection.execute("SELECT n, stamps, keys, rest FROM latest WHERE run = ?", (run,)).fetchone()
         if row is None:
             return Stamped.join([], vitals)
-        keys = Columns(row[1], row[0])
-        return Stamped(batch=unpack_batch(keys, Columns(row[2], row[0]), vitals), tick=keys.ints(2), now_us=keys.ints(3))
+        n, stamps, keys, rest = row
+        stamp = Columns(stamps, n)
+        return Stamped(batch=unpack_records(keys, rest, vitals), tick=stamp.ints(0), now_us=stamp.ints(1))
 
     def _keep_latest(self, run: int, kept: Stamped) -> None:
-        keys = pack_ints((kept.batch.agent, kept.batch.at_us, kept.tick, kept.now_us))
-        self._connection.execute("INSERT OR REPLACE INTO latest VALUES (?, ?, ?, ?)", (run, len(kept.batch), keys, pack_rest(kept.batch)))
+        row = (run, len(kept.batch), pack_ints((kept.tick, kept.now_us)), *pack_records(kept.batch))
+        self._connection.execute("INSERT OR REPLACE INTO latest VALUES (?, ?, ?, ?, ?)", row)
 
     def _close_ticks(self, run: int, vitals: int, ticks: Sequence[tuple[int, int, int, int]]) -> None:
         minute = minute_of(ticks[0][2])
-        samples = Stamped.join([self._open_tick(*tick, vitals) for tick in ticks], vitals)
+        samples = self._open_ticks(ticks, vitals)
         samples = samples.take(np.argsort(samples.batch.agent, kind="stable"))
         self._connection.executemany(_ADD_MINUTE, [(run, *row) for row in _sections(samples, minute)])
         last = np.flatnonzero(np.diff(samples.batch.agent, append=-1))
@@ -323,9 +325,11 @@ class SqliteTelemetry:
         self._connection.executemany("INSERT INTO closed VALUES (?, ?, ?)", [(run, tick[1], minute) for tick in ticks])
         self._connection.executemany("DELETE FROM ticks WHERE id = ?", [(tick[0],) for tick in ticks])
 
-    def _open_tick(self, tick_id: int, tick: int, now_us: int, n: int, vitals: int) -> Stamped:
-        keys, rest = self._connection.execute("SELECT keys, rest FROM ticks WHERE id = ?", (tick_id,)).fetchone()
-        return Stamped.of_tick(tick, now_us, unpack_batch(Columns(keys, n), Columns(rest, n), vitals))
+    def _open_ticks(self, ticks: Sequence[tuple[int, int, int, int]], vitals: int) -> Stamped:
+        read = [self._connection.execute("SELECT keys, rest FROM ticks WHERE id = ?", (tick[0],)).fetchone() for tick in ticks]
+        batch = unpack_records(b"".join(keys for keys, _ in read), b"".join(rest for _, rest in read), vitals)
+        _, tick, now_us, n = (np.array(column, dtype=np.int64) for column in zip(*ticks, strict=True))
+        return Stamped(batch=batch, tick=np.repeat(tick, n), now_us=np.repeat(now_us, n))
 
 
 def _parts(rows: Sequence[tuple[int, int, int, int]]) -> Iterator[list[tuple[int, int, int, int]]]:
@@ -349,4 +353,4 @@ def _sections(samples: Stamped, minute: int) -> Iterator[tuple[int, int, int, in
         rows = slice(start, end)
         at_us = batch.at_us[rows]
         keys = pack_ints((batch.agent[rows], at_us, samples.tick[rows]))
-        yield int(section[start]), minute, int(at_us.min()), int(at_us.max()), len(at_us), keys, pack_rest(batch, rows)
+        yield int(section[start]), minute, int(at_us.min()), int(at_us.max()), len(at_us), keys, pack_columns(batch, rows)

@@ -18,10 +18,12 @@ COLUMN = {spec.name: place for place, spec in enumerate(VITALS)}
 class Bench:
     """A fleet, its desk, and what its agents said so far."""
 
-    def __init__(self, *, scenario="calm", infections="", duration_s=1800.0, warmup_s=0.0, **arguments):
+    def __init__(self, *, scenario="calm", infections="", duration_s=1800.0, warmup_s=0.0, period_s=1, **arguments):
         if infections:
             scenario = read_scenario("[chaos]\nrate = 0\noutage = 'none'\n" + infections)
-        self.fleet = SimulatedFleet(start_us=START_US, scenario=scenario, duration_s=duration_s, warmup_s=warmup_s, **arguments)
+        self.period_us = period_s * US
+        times = {"start_us": START_US, "period_us": self.period_us, "duration_s": duration_s, "warmup_s": warmup_s}
+        self.fleet = SimulatedFleet(scenario=scenario, **times, **arguments)
         self.desk = Desk(roster=Roster(), lexicon=Lexicon(), schema=VitalSchema())
         self.fleet.open(self.desk)
         self.tick = -1
@@ -31,7 +33,7 @@ class Bench:
         batches = []
         for _ in range(ticks):
             self.tick += 1
-            batches.append(self.fleet.advance(START_US + self.tick * US))
+            batches.append(self.fleet.advance(START_US + self.tick * self.period_us))
         return SampleBatch.concatenate(batches)
 
     def of(self, batch, agent_id):

@@ -29,7 +29,7 @@ def digest(batch: SampleBatch) -> str:
 def digest_of_a_storm() -> str:
     from tests.simulation.conftest import Bench
 
-    return digest(Bench(scenario="storm", seed=11).run(400))
+    return digest(Bench(scenario="storm", seed=11, duration_s=100.0).run(100))
 
 
 def test_equal_arguments_give_equal_samples_in_every_process():
@@ -56,7 +56,7 @@ def test_a_machine_that_slept_for_a_day_does_not_make_up_for_it(bench):
 
 def test_what_befalls_some_agents_does_not_touch_the_others(bench, infection):
     healthy, struck = bench(seed=9), bench(seed=9, infections="".join(infection(k, agent=a, at_s=20) for k, a in SOME_INFECTIONS))
-    before, after = healthy.run(300), struck.run(300)
+    before, after = healthy.run(120), struck.run(120)
     for agent_id in healthy.fleet.cast.ids:
         same = digest(healthy.of(before, agent_id)) == digest(struck.of(after, agent_id))
         assert same is (agent_id not in {agent for _, agent in SOME_INFECTIONS})

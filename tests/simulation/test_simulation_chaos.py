@@ -144,17 +144,17 @@ def test_a_frozen_agent_says_the_same_again_and_again(bench, infection):
 
 
 def test_a_leak_grows_to_its_strength_in_ten_minutes_and_is_not_reset_between_tasks(bench, infection):
-    well = bench(seed=2)
-    ill = bench(seed=2, infections=infection("context_leak", at_s=0, duration_s=2000, strength=2.0))
-    extra = ill.vital(ill.run(700), "coder-01", "context_tokens") - well.vital(well.run(700), "coder-01", "context_tokens")
+    well = bench(seed=2, period_s=5)
+    ill = bench(seed=2, period_s=5, infections=infection("context_leak", at_s=0, duration_s=2000, strength=2.0))
+    extra = ill.vital(ill.run(140), "coder-01", "context_tokens") - well.vital(well.run(140), "coder-01", "context_tokens")
     assert (np.diff(extra) >= -1).all()
     normal = well.fleet._effects.normal_context(0)
     assert extra[len(extra) * 6 // 7] == pytest.approx(normal, rel=0.1)
 
 
 def test_creeping_cost_changes_the_price_and_nothing_else(bench, infection):
-    well, ill = bench(seed=2), bench(seed=2, infections=infection("cost_creep", at_s=0, duration_s=2000, strength=2.0))
-    before, after = well.run(int(RAMP_S) + 1), ill.run(int(RAMP_S) + 1)
+    well, ill = bench(seed=2, period_s=5), bench(seed=2, period_s=5, infections=infection("cost_creep", at_s=0, duration_s=2000, strength=2.0))
+    before, after = well.run(int(RAMP_S) // 5 + 1), ill.run(int(RAMP_S) // 5 + 1)
     for vital in ("output_tokens", "latency_ms", "input_tokens"):
         assert (well.vital(before, "coder-01", vital) == ill.vital(after, "coder-01", vital)).all()
     ratio = ill.vital(after, "coder-01", "cost_usd") / well.vital(before, "coder-01", "cost_usd")
@@ -268,17 +268,21 @@ def test_infections_count_from_the_end_of_the_warm_up(bench, infection):
 
 
 def test_flipped_labels_leave_the_behaviour_as_it_was(bench):
-    honest, flipped = bench(seed=8, scenario="calm"), bench(seed=8, scenario="storm", mislabel=True)
-    before, after = honest.run(600), flipped.run(600)
+    honest, flipped = bench(seed=8, scenario="calm"), bench(seed=8, scenario="storm", duration_s=100.0, mislabel=True)
+    before, after = honest.run(100), flipped.run(100)
     assert np.array_equal(before.values, after.values, equal_nan=True)
     flipped.fleet.truth.unseal()
-    assert len(flipped.fleet.truth.labels()) > 3
+    assert len(flipped.fleet.truth.labels()) >= 3
 
 
 def test_unlabelled_trouble_is_trouble_without_a_record(bench):
-    known, unknown = bench(seed=8, scenario="storm"), bench(seed=8, scenario="storm", unlabelled=True)
-    before, after = known.run(600), unknown.run(600)
+    calm, known, unknown = (
+        bench(seed=8, scenario=scenario, duration_s=100.0, unlabelled=unlabelled)
+        for scenario, unlabelled in (("calm", False), ("storm", False), ("storm", True))
+    )
+    quiet, before, after = calm.run(100), known.run(100), unknown.run(100)
     assert np.array_equal(before.values, after.values, equal_nan=True)
+    assert not np.array_equal(quiet.values, after.values, equal_nan=True)
     unknown.fleet.truth.unseal()
     assert unknown.fleet.truth.labels() == ()
 

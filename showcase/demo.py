@@ -1,0 +1,229 @@
+"""The demo: a simulated fleet falls ill, the immune system notices, contains, heals and asks; then the labels are opened."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from immune.bootstrap import Stores, build_engine, new_run_id, open_stores
+from immune.cli.output import run_guarded
+from immune.clock import US, Clock, SystemClock, VirtualClock, run_virtual
+from immune.core.acting import automatically_contained
+from immune.core.events import Envelope
+from immune.core.policy import ApprovalsPolicy, Policy
+from immune.errors import InputError, RefusedError
+from immune.reports.live import happening
+from immune.reports.model import Happening
+from immune.runtime.engine import Engine, View
+from immune.settings import DEFAULT_DATA_DIR, load_policy
+from immune.sources.parse import parse_time
+from showcase.person import DemoPerson
+from showcase.reporting import write_reports
+from simulation.connector import SimulatedConnector
+from simulation.fleet import SimulatedFleet
+from simulation.recording import RecordedSource
+
+WARMUP_S = 600
+HEAD_START_S = 3
+VIRTUAL_START_US = 1_767_225_600 * US
+"""2026-01-01T00:00:00Z: where virtual time starts unless told otherwise."""
+
+DEMO_POLICY = Policy(mode="act", approvals=ApprovalsPolicy(severity_at=5.5, undo_window_s=3.0))
+"""A demo acts, and asks sooner than the default would: what asks is what people come to see."""
+
+
+class Speed(StrEnum):
+    """How time passes."""
+
+    REALTIME = "realtime"
+    MAX = "max"
+
+
+class Decide(StrEnum):
+    """What the person of the demo does."""
+
+    ASK = "ask"
+    APPROVE = "approve"
+    REJECT = "reject"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What the user asked for."""
+
+    duration_s: int
+    agents: int
+    seed: int
+    out: Path
+    speed: Speed
+    decide: Decide
+    run_id: str
+    start_us: int
+    scenario: str
+    policy: Policy
+    show: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class Witness:
+    """Listens to the engine and remembers what the screen and the report need."""
+
+    happened: deque[Happening] = field(default_factory=lambda: deque(maxlen=40))
+    share_max: float = 0.0
+
+    def hear(self, envelopes: Sequence[Envelope], view: View) -> None:
+        """One publication of the engine."""
+        self.happened.extend(said for envelope in envelopes if (said := happening(envelope)) is not None)
+        if view.state.active_containments:
+            self.share_max = max(self.share_max, len(automatically_contained(view.state)) / max(1, len(view.state.agents)))
+
+
+def demo(
+    duration: Annotated[int, typer.Option("--duration", min=10, max=86_400, help="Seconds after the healthy warm-up.")] = 60,
+    agents: Annotated[int, typer.Option("--agents", min=1, max=100_000, help="How many agents.")] = 15,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Everything random follows from it.")] = 7,
+    out: Annotated[Path, typer.Option("--out", help="Where journal, telemetry, vitals and reports go.")] = DEFAULT_DATA_DIR,
+    speed: Annotated[Speed, typer.Option("--speed", help="max runs on the virtual clock.")] = Speed.REALTIME,
+    decide: Annotated[
+        Decide | None, typer.Option("--decide", help="What the person does; ask on a terminal, else reject.", show_default=False)
+    ] = None,
+    run: Annotated[str | None, typer.Option("--run", help="Run id; a unique one unless given.", show_default=False)] = None,
+    start: Annotated[
+        str | None, typer.Option("--start", help="Where virtual time starts (ISO 8601); 2026-01-01 for --speed max.", show_default=False)
+    ] = None,
+    scenario: Annotated[str, typer.Option("--scenario", help="A scenario's name or file.")] = "default",
+    policy: Annotated[Path | None, typer.Option("--policy", help="Another policy than the demo's.", show_default=False)] = None,
+    headless: Annotated[bool, typer.Option("--headless", help="No live view.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON and nothing else.")] = False,
+) -> None:
+    """A simulated fleet, what befalls it, and the immune system that knows only symptoms. Example: python demo.py --speed max --json"""
+    show = not headless and not as_json and sys.stdout.isatty()
+    interactive = show and sys.stdin.isatty() and speed is Speed.REALTIME
+    choices = Choices(
+        duration_s=duration,
+        agents=agents,
+        seed=seed,
+        out=out,
+        speed=speed,
+        decide=decide or (Decide.ASK if interactive else Decide.REJECT),
+        run_id=run or new_run_id(SystemClock()),
+        start_us=_start_us(start, speed),
+        scenario=scenario,
+        policy=load_policy(policy) if policy else DEMO_POLICY,
+        show=show,
+    )
+    report = run_demo(choices)
+    _tell(report, choices, as_json)
+
+
+def _start_us(start: str | None, speed: Speed) -> int:
+    if start is not None and speed is Speed.REALTIME:
+        raise InputError("real time starts now", field="--start", value=start, way_out="use it with --speed max")
+    at_us = VIRTUAL_START_US if start is None else parse_time(start)
+    if at_us is None:
+        raise InputError("no time", field="--start", value=start, way_out="give an ISO 8601 time")
+    return at_us
+
+
+def run_demo(choices: Choices) -> dict[str, Any]:
+    """Run a demo to its end and write its files; the report as a document."""
+    stores = open_stores(choices.out)
+    try:
+        if stores.journal.head(choices.run_id)[0]:
+            raise RefusedError("a run of this name is recorded here already", field="--run", value=choices.run_id, way_out="choose another name")
+        return _run(choices, stores)
+    finally:
+        stores.close()
+
+
+def _run(choices: Choices, stores: Stores) -> dict[str, Any]:
+    realtime = choices.speed is Speed.REALTIME
+    live_us = _next_second(SystemClock().now_us()) + HEAD_START_S * US if realtime else choices.start_us + WARMUP_S * US
+    start_us, end_us = live_us - WARMUP_S * US, live_us + choices.duration_s * US
+    fleet = SimulatedFleet(
+        agents=choices.agents, seed=choices.seed, start_us=start_us, duration_s=choices.duration_s, warmup_s=WARMUP_S, scenario=choices.scenario
+    )
+    engine = build_engine(
+        run_id=choices.run_id,
+        sources=[RecordedSource(fleet, choices.out / "vitals.csv")],
+        stores=stores,
+        policy=choices.policy,
+        source=f"simulation of {choices.agents} agents",
+        seed=choices.seed,
+        connectors=[SimulatedConnector(fleet)],
+    )
+    witness, person = Witness(), DemoPerson(engine, choices.decide.value)
+    engine.listeners.append(witness.hear)
+
+    async def phase(clock: Clock, first_us: int, until_us: int, on_tick: Callable[[int], None]) -> None:
+        if engine.view is None:
+            engine.start(first_us)
+
+        def hear(_envelopes: Sequence[Envelope], view: View) -> None:
+            on_tick(view.assessment.now_us)
+
+        engine.on_tick = person.act
+        engine.listeners.append(hear)
+        await engine.run(clock, first_us=first_us, until_us=until_us)
+        engine.listeners.remove(hear)
+        if until_us == end_us:
+            await engine.finish(end_us, "the demo's time is over")
+
+    from showcase.screen import LiveScreen
+
+    with LiveScreen(engine, witness, person, choices, start_us=start_us, live_us=live_us, end_us=end_us) as screen:
+        if realtime:
+            run_virtual(phase(VirtualClock(start_us), start_us, live_us, screen.fast_forward))
+            asyncio.run(screen.beside(phase(SystemClock(), live_us, end_us, screen.live)))
+        else:
+            run_virtual(phase(VirtualClock(start_us), start_us, end_us, screen.fast_forward))
+    fleet.truth.unseal()
+    return write_reports(choices.out, engine, stores, fleet, seed=choices.seed, duration_s=choices.duration_s, share_max=witness.share_max)
+
+
+def _next_second(now_us: int) -> int:
+    return -(-now_us // US) * US
+
+
+def _tell(report: dict[str, Any], choices: Choices, as_json: bool) -> None:
+    import json
+
+    from rich.console import Console
+
+    if as_json:
+        sys.stdout.write(json.dumps(report, ensure_ascii=False, indent=2) + "\n")
+        return
+    out = Console(highlight=False)
+    delay = report["delay_s"]["median"]
+    out.print(f"\n{len(report['injected'])} infections, {len(report['detected'])} found" + (f", median delay {delay:.0f} s" if delay else ""), markup=False)
+    for found in report["detected"]:
+        out.print(f"  {found['agent']:<16} {found['kind']:<20} found after {found['delay_s']:>5.1f} s as {found['diagnosed']}", markup=False)
+    for missed in report["missed"]:
+        out.print(f"  {missed['agent']:<16} {missed['kind']:<20} missed", markup=False)
+    heals, asked = report["heals"], report["approvals"]
+    out.print(
+        f"{report['containment']['count']} containments (escaped work: {report['containment']['escaped']}), "
+        f"{heals['verified']} heals verified, {heals['undone']} undone, {heals['exhausted']} handed to a person; "
+        f"{asked['requested']} approvals asked, {asked['approved']} approved, {asked['rejected']} rejected; "
+        f"{len(report['false_quarantines'])} agents isolated without cause",
+        markup=False,
+    )
+    out.print(f"journal: {report['journal']['events']} events, chain {'holds' if report['journal']['verified'] else 'BROKEN'}", markup=False)
+    out.print(f"report: {choices.out / 'report.html'}    why: immune why inc-0001 --data-dir {choices.out}", markup=False)
+
+
+def command(arguments: list[str]) -> int:
+    """The demo as a command: its exit code."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(demo)
+    return run_guarded(app, arguments)
+
+
