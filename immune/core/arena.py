@@ -107,17 +107,19 @@ class Block:
     def __init__(self, arena: Arena, rows: Rows) -> None:
         self.rows = rows
         self._arena = arena
-        self._copies: dict[str, NDArray[Any]] = {}
+        self._held: dict[str, NDArray[Any]] = {}
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        if isinstance(self.rows, slice):
-            return self._arena[name][..., self.rows]
-        held = self._copies.get(name)
+        held = self._held.get(name)
         if held is None:
-            held = self._copies[name] = self._arena[name].take(self.rows, axis=-1)
+            array, rows = self._arena[name], self.rows
+            held = array[..., rows] if isinstance(rows, slice) else array.take(rows, axis=-1)
+            self._held[name] = held
         return held
 
     def commit(self) -> None:
         """Write changed copies back."""
-        for name, held in self._copies.items():
+        if isinstance(self.rows, slice):
+            return
+        for name, held in self._held.items():
             self._arena[name][..., self.rows] = held

@@ -19,6 +19,8 @@ PRIOR_SPREAD = 0.5
 """First guess of the sd of a log, before anything is known."""
 CLIP = 4.0
 """Learn from at most this many spreads."""
+SUSPECT_PACE = 0.25
+"""How fast a level follows while its stream is suspected, against usual: slow faults stay visible, stale levels catch up."""
 RATE_SPAN = 600.0
 """Counts: samples that their mean remembers."""
 PHI_MAX = 0.995
@@ -65,8 +67,8 @@ class Residuals:
         width = self.own * (np.float32(CLIP) * (1 + 10 / (self.count + 1)))
         self.bounded_residual = np.clip(self.residual, -width, width)
 
-    def learn(self, seen: Mask, taught: Mask) -> None:
-        """Move the baselines: `seen` where the stream has a sample, `taught` where it may be learned, (continuous, n)."""
+    def learn(self, seen: Mask, taught: Mask, calm: Mask) -> None:
+        """Move the baselines: `seen` where the stream has a sample, `taught` where it may be learned, `calm` where without suspicion; all (continuous, n)."""
         block, count = self._block, self.count
         gate = taught.astype(np.float32)
         clipped = self.bounded_residual.copy()
@@ -74,8 +76,8 @@ class Residuals:
         np.copyto(clipped, self.residual, where=first)
         weight = gate / np.minimum(count + 1 + block["level_prior"], np.float32(LEVEL_SPAN))
         level = block["level"][: len(count)]
-        level += weight * clipped
-        gate *= ~first
+        level += weight * clipped * np.where(calm, np.float32(1), np.float32(SUSPECT_PACE))
+        gate *= ~first & calm
         weight = gate / np.minimum(count * np.float32(0.5) + 1, np.float32(SPREAD_SPAN))
         spread2, own2, lagged, before = block["spread2"], block["own2"], block["lagged"], block["before"]
         limit = np.float32(CLIP) * self.own

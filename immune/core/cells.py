@@ -15,7 +15,8 @@ from immune.core.arena import Arena
 
 NODES = np.array([0, 1, 2, 3, 4, 6, 9, 13, 19, 28, 42, 63, 94, 141, 211, 276], dtype=np.float32)
 SAY_FROM = 4.0
-KINDS_PER_AGENT = 8
+KINDS_PER_TYPE = 32
+ROUGH_EVERY = 4
 CELL_SPAN = 150.0
 OFFSET_SPAN = 1000.0
 ANY_KIND = -2
@@ -52,6 +53,7 @@ class Cells:
         self.limit = limit
         self.evicted = 0
         self.refused = 0
+        self._learned = 0
         self.curves = Arena()
         self.curves.declare("curve", np.float32, trail=(len(NODES), continuous))
         self.curves.declare("seen", np.float32, trail=(len(NODES), continuous))
@@ -59,8 +61,8 @@ class Cells:
         self.curves.declare("roughness", np.float32, fill=1.0, trail=(len(NODES), continuous))
         self.curves.declare("offset", np.float32, trail=(continuous,))
         self.curves.declare("offset_seen", np.float32, trail=(continuous,))
-        self.agents = _directory()
-        self.types = _directory()
+        self.agents = _directory(1)
+        self.types = _directory(KINDS_PER_TYPE)
 
     def grow(self, agents: int, types: int) -> None:
         """Make room for agents and types."""
@@ -74,8 +76,8 @@ class Cells:
             return None
         type_row = np.full(len(agents), -1, dtype=np.intp)
         own_row = np.full(len(agents), -1, dtype=np.intp)
-        type_row[placed] = self._rows(self.types, types[placed].astype(np.intp), kinds[placed], round_number, 4 * KINDS_PER_AGENT)
-        own_row[placed] = self._rows(self.agents, agents[placed], np.full(int(placed.sum()), ANY_KIND, dtype=np.int32), round_number, KINDS_PER_AGENT)
+        type_row[placed] = self._rows(self.types, types[placed].astype(np.intp), kinds[placed], round_number)
+        own_row[placed] = self._rows(self.agents, agents[placed], np.full(int(placed.sum()), ANY_KIND, dtype=np.int32), round_number)
         return Place(type_row, own_row, step)
 
     def forget(self, agents: Index) -> None:
@@ -92,32 +94,32 @@ class Cells:
         for arena, content in zip((self.curves, self.agents, self.types), parts, strict=True):
             arena.unpack(content)
 
-    def _rows(self, directory: Arena, owners: Index, kinds: NDArray[np.int32], round_number: int, room: int) -> Index:
+    def _rows(self, directory: Arena, owners: Index, kinds: NDArray[np.int32], round_number: int) -> Index:
         held = directory["kind"][owners]
         match = held == kinds[:, None]
         slot = match.argmax(axis=1)
         missing = np.flatnonzero(~match[np.arange(len(owners)), slot])
         for position in missing:
-            slot[position] = self._open(directory, int(owners[position]), int(kinds[position]), room)
+            slot[position] = self._open(directory, int(owners[position]), int(kinds[position]))
         row = np.where(slot >= 0, directory["row"][owners, slot], -1)
         directory["used"][owners, slot] = round_number
         return row.astype(np.intp)
 
-    def _open(self, directory: Arena, owner: int, kind: int, room: int) -> int:
+    def _open(self, directory: Arena, owner: int, kind: int) -> int:
         held = directory["kind"][owner]
         again = np.flatnonzero(held == kind)
         if len(again):
             return int(again[0])
-        free = np.flatnonzero(held[:room] == FREE)
+        free = np.flatnonzero(held == FREE)
         if len(free) and self.curves.size < self.limit:
             slot = int(free[0])
             directory["row"][owner, slot] = self.curves.size
             self.curves.grow(self.curves.size + 1)
-        elif len(free) == room:
+        elif len(free) == len(held):
             self.refused += 1
             return -1
         else:
-            taken = np.flatnonzero(held[:room] != FREE)
+            taken = np.flatnonzero(held != FREE)
             slot = int(taken[directory["used"][owner, taken].argmin()])
             self.evicted += 1
             self.curves.clear(np.array([directory["row"][owner, slot]]))
@@ -149,24 +151,24 @@ class Cells:
     def learn(self, place: Place, growth: Floats, rest: Floats, size: Floats, learned: NDArray[np.bool_]) -> None:
         """Move the curves; all (n, continuous). growth: above the task's first step, NaN where unknown; rest: the
         residual; size: the standardised innovation's absolute value."""
+        self._learn_offsets(place, rest, learned)
+        if self._learned % ROUGH_EVERY == 0:
+            nearest = place.low + (place.weight > 0.5)
+            self._learn_nodes("roughness", "rough_seen", place.type_row, nearest, np.minimum(size, 5) * np.float32(1.25), learned.astype(np.float32))
+        self._learned += 1
         grown = learned & ~np.isnan(growth)
         growth = np.where(grown, growth, 0)
-        self._learn_offsets(place, rest, learned)
-        some = np.flatnonzero(place.type_row >= 0)
-        nearest = place.low[some] + (place.weight[some] > 0.5)
-        self._learn_nodes("roughness", "rough_seen", place.type_row[some], nearest, np.minimum(size[some], 5) * np.float32(1.25), learned[some].astype(np.float32))
-        for above in (0, 1):
-            share = place.weight if above else 1 - place.weight
-            for row, value, use in ((place.type_row, growth, grown), (place.own_row, None, learned)):
-                some = np.flatnonzero((row >= 0) & (share > 0))
-                if len(some):
-                    node = place.low[some] + above
-                    moved = self._own_target(row[some], node, rest[some]) if value is None else value[some]
-                    self._learn_nodes("curve", "seen", row[some], node, moved, share[some, None] * use[some])
-
-    def _own_target(self, row: Index, node: Index, rest: Floats) -> Floats:
-        held: Floats = self.curves["curve"][row, node] + rest
-        return held
+        high = place.low + 1
+        share = place.weight[:, None]
+        row = np.concatenate([place.type_row, place.type_row, place.own_row, place.own_row])
+        node = np.concatenate([place.low, high, place.low, high])
+        count = len(rest)
+        held = self.curves["curve"][row[2 * count :], node[2 * count :]]
+        held[:count] += rest
+        held[count:] += rest
+        value = np.concatenate([growth, growth, held])
+        weight = np.concatenate([grown * (1 - share), grown * share, learned * (1 - share), learned * share])
+        self._learn_nodes("curve", "seen", row, node, value, weight)
 
     def _learn_offsets(self, place: Place, rest: Floats, learned: NDArray[np.bool_]) -> None:
         some = np.flatnonzero(place.type_row >= 0)
@@ -182,25 +184,28 @@ class Cells:
         weight[rows] = np.minimum(before + count, np.float32(1e6))
 
     def _learn_nodes(self, table: str, times: str, row: Index, node: Index, value: Floats, weight: Floats) -> None:
-        places, inverse = np.unique(row * len(NODES) + node, return_inverse=True)
+        some = np.flatnonzero((row >= 0) & weight.any(axis=1))
+        if not len(some):
+            return
+        places, inverse = np.unique(row[some] * len(NODES) + node[some], return_inverse=True)
         shape = (len(places), value.shape[1])
         total, weights = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
-        np.add.at(total, inverse, weight * value)
-        np.add.at(weights, inverse, weight)
+        np.add.at(total, inverse, weight[some] * value[some])
+        np.add.at(weights, inverse, weight[some])
         row, node = np.divmod(places, len(NODES))
         curve, seen = self.curves[table], self.curves[times]
         before = seen[row, node]
         remembered = np.minimum(before, np.float32(CELL_SPAN))
         after = remembered + weights
         held = curve[row, node]
-        np.divide(remembered * held + total, after, out=held, where=after > 0)
+        np.divide(remembered * held + total, after, out=held, where=weights > 0)
         curve[row, node] = held
         seen[row, node] = np.minimum(before + weights, np.float32(1e6))
 
 
-def _directory() -> Arena:
+def _directory(room: int) -> Arena:
     directory = Arena()
-    directory.declare("kind", np.int32, fill=FREE, trail=(4 * KINDS_PER_AGENT,))
-    directory.declare("row", np.int32, fill=-1, trail=(4 * KINDS_PER_AGENT,))
-    directory.declare("used", np.int64, fill=-1, trail=(4 * KINDS_PER_AGENT,))
+    directory.declare("kind", np.int32, fill=FREE, trail=(room,))
+    directory.declare("row", np.int32, fill=-1, trail=(room,))
+    directory.declare("used", np.int64, fill=-1, trail=(room,))
     return directory

@@ -43,12 +43,17 @@ def cap_for(threshold_nats: float, processes: int) -> np.float32:
     return np.float32(math.exp(min(80.0, threshold_nats + math.log(len(LAMBDAS) * processes) + HEADROOM_NATS)))
 
 
-def advance(sr: Floats, g: Floats, seen: Mask, cap: np.float32) -> Floats:
-    """Take in one sample of each stream: sr (2, lambdas, streams, n) is changed; returns the mean over lambda, (2, streams, n)."""
+def advance(sr: Floats, g: Floats, seen: Mask, cap: np.float32, bets: Floats | None = None) -> Floats:
+    """Take in one sample of each stream: sr (2, lambdas, streams, n) is changed; returns the mean over lambda, (2, streams, n).
+
+    bets (k, m, n), e-values of mean at most 1, stand in for the k largest lambdas, upwards, of the last m streams.
+    """
     up = np.multiply(_SLOPES, g)
     up += _FALL
     np.exp(up, out=up)
     down = np.divide(_BOTH, up)
+    if bets is not None:
+        up[-bets.shape[0] :, -bets.shape[1] :] = bets
     if seen.all():
         sr += np.float32(1)
     else:

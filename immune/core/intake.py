@@ -46,6 +46,11 @@ class Intake:
         self._grow()
         return self._last_us[: len(self.roster)].copy()
 
+    def recall(self, last_us: NDArray[np.int64]) -> None:
+        """Remember again how far each agent, in roster order, had been read before a restart."""
+        self._grow()
+        np.maximum(self._last_us[: len(last_us)], last_us, out=self._last_us[: len(last_us)])
+
     def screen(self, batch: SampleBatch, now_us: int) -> Screened:
         """What may be scored of this batch. An already ordered batch without faults is returned as it is."""
         if not len(batch):

@@ -18,7 +18,7 @@ REFRESH_ROUNDS = 16
 KNOWN_FROM = 15
 """An agent speaks for its type from this many samples on."""
 GUESS_WEIGHT = 8.0
-FADE = 200.0
+FADE = 600.0
 LEVEL_PRIOR_MAX = 20.0
 
 Floats = NDArray[np.float32]
@@ -56,7 +56,7 @@ class Peers:
         """What to divide surprise by, (streams, n): the sd that block sums show beyond independence, the type's share fading."""
         trust = count / (count + np.float32(FADE))
         variance = trust * own + (1 - trust) * self.arena["calibration"][types].T
-        return np.sqrt(np.maximum(np.float32(1.3) * variance - np.float32(0.3), np.float32(1)))
+        return np.sqrt(np.maximum(np.float32(1.2) * variance - np.float32(0.4), np.float32(1)))
 
     def learn(self, types: NDArray[np.int32], bins: NDArray[np.int8], learned: NDArray[np.bool_]) -> None:
         """Pool the bins, (streams, n), of samples that were learned."""

@@ -121,6 +121,20 @@ class LimitsPolicy:
     )
     telemetry_retention_s: float = number(7 * 86_400.0, "s", 60.0, 3.2e9, "measurements older than this are forgotten")
     max_clock_skew_s: float = number(300.0, "s", 0.0, 86_400.0, "a sample from further in the future than this is rejected")
+    max_body_bytes: int = number(4_194_304, "bytes", 1024, 1_000_000_000, "a larger request body is refused before it is read")
+    max_samples_per_request: int = number(10_000, "samples", 1, 10_000_000, "more in one request would keep everybody else waiting")
+    ingest_queue_samples: int = number(
+        200_000, "samples", 1, 100_000_000, "reported samples waiting for the next tick; what does not fit is refused and counted"
+    )
+    requests_per_s: float = number(
+        500.0, "1/s per token", 0.1, 1e6, "a client that runs wild is slowed down before it slows others; twice as many may come at once"
+    )
+    enrolments_per_s: float = number(100.0, "new agents per s", 0.1, 1e6, "invented agent ids must not fill the roster faster than a person can look")
+    enrolments_at_once: int = number(1000, "new agents", 1, 10_000_000, "a fleet that starts at once; beyond it the line above holds")
+    stream_clients: int = number(64, "clients", 1, 10_000, "each listener of the live stream costs a connection and memory")
+    gate_lease_s: float = number(
+        30.0, "s", 0.1, 86_400.0, "how long an agent may keep its last answer from the gate when the daemon cannot be reached"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

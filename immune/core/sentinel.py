@@ -31,6 +31,14 @@ CHUNK = 1024
 US = 1_000_000
 HOLD_SHARE = 0.5
 """Learning stops at this share of the threshold, in nats."""
+GROUND = np.float32(math.exp(4.0))
+"""A stream with evidence above this teaches its spread, memory and calibration nothing, its level a quarter."""
+GROUND_LOOSE = np.float32(math.exp(9.0))
+HUMBLE = 20.0
+"""Surprise counts ``sqrt(n / (n + HUMBLE))`` after n samples: level and spread are themselves uncertain."""
+KNOWN_FROM = 200
+PHI_LOOSE = 0.4
+"""The same for young streams and for those that remember themselves: there, runs of surprise are first of all a lesson in dependence."""
 TASK = CONTEXT_FIELDS.index("task")
 
 Floats = NDArray[np.float32]
@@ -188,16 +196,18 @@ class Sentinel:
         if times is not None:
             g[:smooth] *= np.sqrt(times / (times + 3) * (visits + 1) / (visits + 4))
             judged[:smooth] &= times >= SAY_FROM
+        g *= np.sqrt(count / (count + np.float32(HUMBLE)))
         np.copyto(g, 0, where=~judged)
 
-        evidence = eprocess.advance(block["sr"], g, judged, self._cap)
+        bets = surprise.rare_bets(block, bins[smooth:], smooth, self.peers.lent(), types)
+        evidence = eprocess.advance(block["sr"], g, judged, self._cap, bets)
         ready = block["samples"] >= self.policy.min_samples
         learning = ~block["held"] & ((block["nats"] < HOLD_SHARE * self.threshold_nats) | standing.probing(block))
         repeats = np.array(batch.values[part].T[table.columns[: table.first_ratio]], dtype=np.float32)
         frozen = stuck.advance(block, repeats, ready, learning, at_us, self._cap)
         active = (count >= self.policy.min_samples).sum(axis=0)
-        total = evidence.sum(axis=(0, 1)) + frozen
-        statistic = total / (2 * np.maximum(active, 1) + 1)
+        total = evidence.sum(axis=(0, 1)) - evidence[1, table.harmless_down].sum(axis=0) + frozen
+        statistic = np.maximum(total, 0) / (2 * np.maximum(active, 1) + 1)
         pace = np.where(block["pace_count"] >= self.policy.min_samples, np.clip(block["pace"], 0.001, 600.0), np.float32(self.period_s))
         nats = np.log(np.maximum(statistic, np.float32(1e-3))) - np.log(np.float32(self.period_s) / pace)
         deviation = np.concatenate([residuals.residual, x[smooth:] - block["level"][smooth:]])
@@ -207,15 +217,18 @@ class Sentinel:
         taught = seen & learning
         if times is not None:
             taught[:smooth] &= (times >= SAY_FROM) | (batch.step[part] <= 0)
-        surprise.learn_calibration(block, raw, judged & learning)
-        settled = taught & (count >= 3)
+        loose = count < KNOWN_FROM
+        loose[:smooth] |= residuals.phi > PHI_LOOSE
+        calm = evidence.max(axis=0) < np.where(loose, GROUND_LOOSE, GROUND)
+        surprise.learn_calibration(block, raw, judged & learning & calm)
+        settled = taught & calm & (count >= 3)
         surprise.learn_ranks(block, bins, settled)
         self.peers.learn(types, bins, settled)
-        residuals.learn(seen[:smooth], taught[:smooth])
+        residuals.learn(seen[:smooth], taught[:smooth], calm[:smooth])
         baseline.learn_counts(block, x[smooth:], smooth, seen[smooth:], learning)
         count += taught
         if here is not None:
-            learned = (seen[:smooth] & learning).T
+            learned = (seen[:smooth] & learning & calm[:smooth]).T
             rest = np.where(count[:smooth] > 3, residuals.bounded_residual, np.float32(0))
             self.cells.learn(here, growth_x.T, rest.T, np.abs(residuals.plain).T, learned)
         block["samples"][...] += 1

@@ -2,7 +2,8 @@
 
 A gap is silence when it passes ``limit = max(silence_min, silence_factor * mean gap, PAUSE * longest usual gap)``; the evidence is
 ``threshold * gap / limit``, that is -ln of an exponential tail whose mean is ``limit / threshold``. Gaps after an agent said
-that it is idle or done teach nothing and mean nothing.
+that it is idle or done teach nothing and mean nothing, with one exception: an agent that has always sent heartbeats while idle
+(`RESTS_KNOWN` of them) and stops is silent after `REST_FACTOR` times the longest pause between them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ GAP_SPAN = 100.0
 RATE_SPAN = 300.0
 PEAK_SPAN = 300.0
 KNOWN_FROM = 3
+RESTS_KNOWN = 60
+REST_FACTOR = 10.0
+REST_MIN_S = 30.0
 LONGEST_S = 600.0
 
 Index = NDArray[np.intp]
@@ -32,6 +36,8 @@ def declare(arena: Arena) -> None:
     arena.declare("gap_count", np.int32)
     arena.declare("gap_mean", np.float32)
     arena.declare("gap_peak", np.float32)
+    arena.declare("rest_count", np.int32)
+    arena.declare("rest_peak", np.float32)
     arena.declare("pace_count", np.int32)
     arena.declare("pace", np.float32)
     arena.declare("retired", np.bool_)
@@ -50,6 +56,10 @@ def arrive(arena: Arena, agents: Index, at_us: NDArray[np.int64], status: NDArra
     arena["gap_mean"][agents] = mean
     arena["gap_peak"][agents] = peak
     arena["gap_count"][agents] = count + working
+    pausing = known & (arena["status"][agents] == Status.IDLE) & ~arena["retired"][agents]
+    arena["rest_count"][agents] += pausing
+    rest = arena["rest_peak"][agents]
+    arena["rest_peak"][agents] = np.where(pausing, np.maximum(gap, rest), rest)
     paced, pace = arena["pace_count"][agents], arena["pace"][agents]
     moved = pace + (np.minimum(gap, LONGEST_S) - pace) / np.minimum(paced + 1, RATE_SPAN)
     arena["pace"][agents] = np.where(known, moved, pace)
@@ -75,6 +85,10 @@ def gaps(arena: Arena, now_us: int, policy: DetectionPolicy) -> tuple[NDArray[np
     size = arena.size
     last, count = arena["last_at"][:size], arena["gap_count"][:size]
     limit = _limit(count, arena["gap_mean"][:size], arena["gap_peak"][:size], policy)
-    heard = (last >= 0) & (count >= KNOWN_FROM) & ~resting(arena["status"][:size]) & ~arena["retired"][:size]
+    status = arena["status"][:size]
+    beats = (status == Status.IDLE) & (arena["rest_count"][:size] >= RESTS_KNOWN)
+    rested = np.maximum(np.float32(REST_FACTOR) * np.maximum(arena["rest_peak"][:size], arena["gap_mean"][:size]), np.float32(REST_MIN_S))
+    limit = np.where(beats, rested, limit)
+    heard = (last >= 0) & (count >= KNOWN_FROM) & (beats | ~resting(status)) & ~arena["retired"][:size]
     gap = ((now_us - last) / US).astype(np.float32)
     return np.where(heard, np.maximum(gap, 0) / limit, np.float32(0)), limit

@@ -297,6 +297,12 @@ def memory_key(signature: str, action: str, agent_id: str = "") -> str:
     return "\x1f".join((signature, action, agent_id)) if agent_id else "\x1f".join((signature, action))
 
 
+def split_memory_key(key: str) -> tuple[str, str]:
+    """(signature, action) of a `memory_key`."""
+    signature, action, *_ = key.split("\x1f")
+    return signature, action
+
+
 class StateDraft:
     """A state under construction; lives for one fold. Scalars wait in `changes`."""
 

@@ -18,6 +18,8 @@ COST_PER_TOKEN = "cost_per_token"
 LATENCY_PER_OUTPUT_TOKEN = "latency_per_output_token"
 CONTEXT_GROWTH = "context_growth"
 RATIOS = (COST_PER_TOKEN, LATENCY_PER_OUTPUT_TOKEN, CONTEXT_GROWTH)
+HARMLESS_DOWN = (COST_PER_TOKEN, LATENCY_PER_OUTPUT_TOKEN, "retries", "errors")
+"""A fall of these harms nobody: shown as evidence, not counted towards an alarm."""
 SHARE_EDGE = 0.02
 """Shares are kept this far from 0 and 1 before the logit."""
 
@@ -58,14 +60,15 @@ class StreamTable:
                 unit, dither = _size_scale(spec.name, spec.integer)
                 continuous.append(Stream(name=spec.name, scale="log", unit=unit, dither=dither, floor=0.03, column=column))
         ratio_units = (1e9, 10.0, 1.0)
-        for name, unit in zip(RATIOS, ratio_units, strict=True):
-            continuous.append(Stream(name=name, scale="log", unit=unit, dither=0.04, floor=0.06, column=-1))
+        for name, unit, floor in zip(RATIOS, ratio_units, (0.12, 0.06, 0.06), strict=True):
+            continuous.append(Stream(name=name, scale="log", unit=unit, dither=0.04, floor=floor, column=-1))
         self.streams = (*continuous, *counts)
         self.continuous = len(continuous)
         self.columns = np.array([stream.column for stream in self.streams if stream.column >= 0], dtype=np.intp)
         self.rows = np.array([row for row, stream in enumerate(self.streams) if stream.column >= 0], dtype=np.intp)
         self.sizes = np.array([row for row, s in enumerate(continuous) if s.scale == "log" and s.column >= 0], dtype=np.intp)
         self.shares = np.array([row for row, s in enumerate(continuous) if s.scale == "logit"], dtype=np.intp)
+        self.harmless_down = np.array([row for row, s in enumerate(self.streams) if s.name in HARMLESS_DOWN], dtype=np.intp)
         self.first_ratio = self.continuous - len(RATIOS)
         self.units = np.array([s.unit for s in continuous], dtype=np.float32)[:, None]
         self.dithers = np.array([s.dither for s in continuous], dtype=np.float32)[:, None]

@@ -29,6 +29,8 @@ BORROWED = 40.0
 LONE_BORROWED = 8.0
 MIN_P = 1e-7
 
+RARE = 0.1
+STAKES = (0.1, 0.3)
 FADE = 150.0
 """Own samples at which the borrowed ones count half."""
 
@@ -110,6 +112,25 @@ def p_values(block: Block, bins: NDArray[np.int8], lent: Lent, types: NDArray[np
     return (above + uniform * (equal + grain)) / (total + grain)
 
 
+def rare_bets(block: Block, bins: NDArray[np.int8], first: int, lent: Lent, types: NDArray[np.int32]) -> Floats:
+    """Factors of bets on a rare count, (len(STAKES), counts, n): ``1 + stake * (hit / q - 1)``.
+
+    A hit is a count that at most `RARE` of the past reached; q its share, taken too large while the past is short. For rare
+    whole numbers this grows twice as fast as a surprise blurred by U. bins (counts, n): streams from `first` on.
+    """
+    ranks = block["ranks"][first:].astype(np.float32)
+    own = ranks[:, :1]
+    borrowed = (lent.borrowed[types, first:].T / (1 + own[:, 0] * np.float32(1 / FADE)))[:, None]
+    ranks += borrowed * lent.share[types, first:].transpose(1, 2, 0)
+    share = (ranks + 1) / (own + borrowed + 1)
+    share[:, 0] = 1
+    edge = (share <= RARE).argmax(axis=1)
+    q = np.take_along_axis(share, edge[:, None], axis=1)[:, 0] * (np.float32(1.2) + 20 / (own[:, 0] + 20))
+    stakes = np.array(STAKES, dtype=np.float32)[:, None, None]
+    bets: Floats = 1 + stakes * ((bins >= edge) / np.minimum(q, 1) - 1)
+    return bets
+
+
 def surprise(p: Floats) -> Floats:
     """``-Phi^-1(p)``, p kept away from 0 and 1."""
     np.clip(p, MIN_P, 1 - MIN_P, out=p)
@@ -141,7 +162,7 @@ def learn_calibration(block: Block, g: Floats, learned: Mask) -> None:
     full = left == 0
     if full.any():
         square = np.minimum(total * total / np.float32(BLOCK), np.float32(SQUARE_MAX))
-        weight = np.maximum(np.float32(0.06), 1 / (block["count"] * np.float32(1 / BLOCK) + 3))
+        weight = np.maximum(np.float32(0.04), 1 / (block["count"] * np.float32(1 / BLOCK) + 6))
         np.copyto(variance, variance + (square - variance) * weight, where=full)
         np.copyto(total, 0, where=full)
         np.copyto(left, BLOCK, where=full)

@@ -20,6 +20,8 @@ BOX = 1000.0
 POINTS_MAX = 600
 OUTSIDE_MAX = 200
 GAP_FACTOR = 6.0
+DRAWN_MAX, DRAWN_MIN = 1e18, 1e-12
+ROUGH_SHARE, ROUGH_SAMPLES = 0.1, 20
 LOG_FROM_RATIO = 30.0
 TICKS = 4
 PERCENT_PER_LETTER = 2.9
@@ -61,7 +63,11 @@ class PlacedSpan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plot:
-    """A chart ready to be drawn; paths are SVG path texts in a box of 1000 by 1000, empty when there is nothing to draw."""
+    """A chart ready to be drawn; paths are SVG path texts in a box of 1000 by 1000, empty when there is nothing to draw.
+
+    rough  healthy samples often leave the band: it does not know the step in the task, which the judgement does; nothing
+           is marked as outside then
+    """
 
     title: str
     unit: str
@@ -77,6 +83,7 @@ class Plot:
     log: bool
     points: int
     mark_rows: int
+    rough: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,19 +113,21 @@ class _Frame:
 def plot(spec: ChartSpec) -> Plot:
     """The geometry of a chart. Equal specs give equal plots; empty, one-point and all-missing lines are fine."""
     from_us, to_us = _window(spec)
-    shown = (spec.at_us >= from_us) & (spec.at_us <= to_us) & np.isfinite(spec.value)
-    at_us, value = spec.at_us[shown], spec.value[shown].astype(np.float64)
+    shown = (spec.at_us >= from_us) & (spec.at_us <= to_us) & _drawable(spec.value)
+    at_us, value = spec.at_us[shown], _without_dust(spec.value[shown])
     band = _visible_band(spec.band, from_us, to_us)
     frame = _frame(from_us, to_us, value, band, log=spec.log)
     kept = thin(at_us, value)
     outside = _outside(at_us, value, band)
+    rough = _rough(at_us, outside, spec.marks)
+    shown_outside = outside[:0] if rough else outside[:: max(1, -(-len(outside) // OUTSIDE_MAX))]
     marks, rows = _place_marks(spec.marks, frame)
     return Plot(
         title=spec.title,
         unit=spec.unit,
         summary=_summary(spec, at_us, value, band),
         line=_line(frame, at_us[kept], value[kept], breaks=_breaks(at_us)[kept]),
-        outside=_dots(frame, at_us[outside], value[outside]),
+        outside=_dots(frame, at_us[shown_outside], value[shown_outside]),
         band=_area(frame, band),
         expected="" if band is None else _line(frame, band.at_us, band.expected.astype(np.float64), breaks=_breaks(band.at_us)),
         y_ticks=_y_ticks(frame),
@@ -128,6 +137,7 @@ def plot(spec: ChartSpec) -> Plot:
         log=frame.log,
         points=len(value),
         mark_rows=rows,
+        rough=rough,
     )
 
 
@@ -192,11 +202,22 @@ def _window(spec: ChartSpec) -> tuple[int, int]:
     return (from_us, to_us) if to_us > from_us else (from_us - 500_000, from_us + 500_000)
 
 
+def _drawable(value: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Finite and not absurd: no axis can be written for 1e300."""
+    return np.isfinite(value) & (np.abs(value) <= DRAWN_MAX)
+
+
+def _without_dust(value: NDArray[np.floating]) -> Floats:
+    """Numbers too small to mean anything become 0, for they would stretch a logarithmic axis."""
+    seen = value.astype(np.float64)
+    return np.where(np.abs(seen) < DRAWN_MIN, 0.0, seen)
+
+
 def _visible_band(band: Band | None, from_us: int, to_us: int) -> Band | None:
     """The part of a band in the window; its first and last known values reach to the edges, for it is drawn about once a minute."""
     if band is None:
         return None
-    known = np.isfinite(band.low) & np.isfinite(band.high) & np.isfinite(band.expected)
+    known = _drawable(band.low) & _drawable(band.high) & _drawable(band.expected)
     at_us = band.at_us[known]
     if not len(at_us):
         return None
@@ -205,7 +226,7 @@ def _visible_band(band: Band | None, from_us: int, to_us: int) -> Band | None:
     at_us = np.clip(at_us[first:last], from_us, to_us)
     if not len(at_us):
         return None
-    columns = [np.asarray(column[known][first:last], dtype=np.float64) for column in (band.expected, band.low, band.high)]
+    columns = [_without_dust(column[known][first:last]) for column in (band.expected, band.low, band.high)]
     if at_us[-1] < to_us:
         at_us = np.append(at_us, to_us)
         columns = [np.append(column, column[-1]) for column in columns]
@@ -222,7 +243,7 @@ def _frame(from_us: int, to_us: int, value: Floats, band: Band | None, *, log: b
     use_log = floor > 0 and (high / floor >= LOG_FROM_RATIO and low > 0 if log is None else log)
     if use_log:
         return _Frame(from_us=from_us, to_us=to_us, low=floor / 1.2, high=max(high * 1.2, floor * 1.5), log=True)
-    low = min(0.0, low)
+    low, high = min(0.0, low), max(0.0, high)
     room = (high - low) * 0.08 or max(abs(high), 1.0)
     return _Frame(from_us=from_us, to_us=to_us, low=low, high=high + room, log=False)
 
@@ -261,12 +282,18 @@ def _area(frame: _Frame, band: Band | None) -> str:
 
 
 def _outside(at_us: Times, value: Floats, band: Band | None) -> NDArray[np.intp]:
-    """Samples beyond the band, at most `OUTSIDE_MAX` of them, evenly taken."""
+    """Indices of the samples beyond the band."""
     if band is None or not len(value):
         return np.empty(0, dtype=np.intp)
     low, high = (np.interp(at_us, band.at_us, np.asarray(edge, dtype=np.float64)) for edge in (band.low, band.high))
-    found = np.flatnonzero(((value > high) | (value < low)) & (at_us >= band.at_us[0]))
-    return found[:: max(1, -(-len(found) // OUTSIDE_MAX))]
+    return np.flatnonzero(((value > high) | (value < low)) & (at_us >= band.at_us[0]))
+
+
+def _rough(at_us: Times, outside: NDArray[np.intp], marks: tuple[Mark, ...]) -> bool:
+    """Whether more than `ROUGH_SHARE` of the samples before the first symptom lie outside."""
+    onset_us = min((mark.at_us for mark in marks if mark.kind == "onset"), default=0)
+    before = int(np.searchsorted(at_us, onset_us))
+    return before >= ROUGH_SAMPLES and int(np.searchsorted(outside, before)) > ROUGH_SHARE * before
 
 
 def _y_ticks(frame: _Frame) -> tuple[Tick, ...]:

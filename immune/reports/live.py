@@ -9,6 +9,7 @@ from immune.core.events import Envelope
 from immune.core.evidence import Assessment
 from immune.core.state import AgentState, IncidentState, RunState
 from immune.reports.model import Counter, Happening, LiveAgent, LiveIncident, LiveView, Tone
+from immune.reports.words import in_words, incident_who, subject_words
 
 INCIDENTS_SHOWN = 50
 HEALTH_TONES: dict[ev.Health, Tone] = {"sick": "bad", "suspected": "warn", "healthy": "good", "learning": "plain"}
@@ -68,9 +69,9 @@ def happening(envelope: Envelope) -> Happening | None:
             whom = event.agents[0] if event.scope == "agent" else f"{len(event.agents)} agents"
             return _said(envelope, f"{whom}: {_looks(event.diagnosis)}, severity {event.severity:.1f}", "bad")
         case ev.IncidentUpdated():
-            return _said(envelope, f"{event.incident_id}: {_looks(event.diagnosis)}, severity {event.severity:.1f}", "warn")
+            return _said(envelope, f"{subject_words(who)}: {_looks(event.diagnosis)}, severity {event.severity:.1f}", "warn")
         case ev.IncidentClosed():
-            return _said(envelope, f"{event.incident_id} over: {event.outcome}", "good")
+            return _said(envelope, f"{subject_words(who)}: {in_words(event.outcome)}", "good")
         case ev.ContainmentProposed():
             return _said(envelope, f"{who} {'would be' if event.mode == 'observe' else 'to be'} {event.level}", "warn")
         case ev.SamplesRejected():
@@ -86,7 +87,7 @@ def _said(envelope: Envelope, text: str, tone: Tone = "plain") -> Happening:
 
 
 def _looks(diagnosis: Sequence[ev.HypothesisNote]) -> str:
-    return diagnosis[0].kind.replace("_", " ") if diagnosis else "unknown"
+    return in_words(diagnosis[0].kind) if diagnosis else "unknown"
 
 
 def _agent(state: RunState, agent: AgentState, assessment: Assessment, min_samples: int, seen_us: int) -> LiveAgent:
@@ -105,10 +106,9 @@ def _agent(state: RunState, agent: AgentState, assessment: Assessment, min_sampl
 
 
 def _incident(one: IncidentState) -> LiveIncident:
-    shared = one.cohort.replace("=", " ") or "fleet"
     return LiveIncident(
         incident_id=one.incident_id,
-        who=one.agents[0] if one.scope == "agent" and one.agents else f"{shared} ({len(one.agents)} agents)",
+        who=incident_who(one),
         looks_like=one.top_kind,
         confidence=one.diagnosis[0].confidence if one.diagnosis and one.top_kind != "unknown" else 0.0,
         severity=one.severity,

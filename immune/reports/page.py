@@ -6,6 +6,7 @@ knows more than the control plane may) enter as finished `Markup`, made by an es
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from immune.core.state import IncidentState
 from immune.errors import InputError
 from immune.reports.charts import Plot, Tick, clock_text, plot, quantity, x_ticks
 from immune.reports.model import FleetRow, IncidentCard, RunPage
+from immune.reports.words import cohort_words, in_words, incident_who, looks_like
 
 CARDS_MAX = 60
 LANES_MAX = 60
@@ -79,7 +81,7 @@ def render(page: RunPage, *, extra_sections: Sequence[Markup] = ()) -> str:
         .get_template("page.html.jinja")
         .render(
             page=page,
-            headline=headline(page),
+            headline=_unbroken(headline(page)),
             cards=cards,
             cards_left_out=len(page.cards) - len(cards),
             lanes=[_lane(card, page) for card in cards[:LANES_MAX]],
@@ -95,7 +97,7 @@ def render(page: RunPage, *, extra_sections: Sequence[Markup] = ()) -> str:
 
 def headline(page: RunPage) -> str:
     """The run in two or three sentences."""
-    own = [card.incident for card in page.cards if card.incident.scope == "agent"]
+    own = [card.incident for card in page.cards if card.incident.scope == "agent" and card.incident.outcome != "explained"]
     shared = [card.incident for card in page.cards if card.incident.scope != "agent"]
     sick = sorted({agent for incident in own for agent in incident.agents})
     touched = {agent for incident in shared for agent in incident.agents} | set(sick)
@@ -105,17 +107,30 @@ def headline(page: RunPage) -> str:
         return f"Nobody fell sick: {watched}, and no incident."
     sentences = []
     if sick:
-        slowest = max(_delay_s(incident) for incident in own)
-        each, whose = ("it was noticed", "its") if len(own) == 1 else ("each was noticed", "the")
         fell = f"{count(len(sick), 'agent').capitalize()} of {len(page.fleet)} fell sick in {span}"
-        sentences.append(f"{fell}; {each} within {duration(slowest)} of {whose} first symptom.")
+        sentences.append(f"{fell}; {_noticed(sorted(map(_delay_s, own)))}.")
     for incident in shared[:2]:
-        what = "the whole fleet" if incident.scope == "fleet" else incident.cohort.replace("=", " ")
+        what = "the whole fleet" if incident.scope == "fleet" else f"same {cohort_words(incident.cohort)}"
         sentences.append(f"A shared cause ({what}) moved {count(len(incident.agents), 'agent')} together and was kept as one incident.")
     spared = len(page.fleet) - len(touched)
     if spared > 0:
         sentences.append(f"The other {spared} {'was' if spared == 1 else 'were'} not disturbed.")
     return " ".join(sentences)
+
+
+def _unbroken(text: str) -> str:
+    """The same text with figures kept on one line with their units."""
+    return re.sub(r"(?<=\d) (?=(?:s|min|h|d)\b)", "\u00a0", text)
+
+
+def _noticed(delays_s: Sequence[float]) -> str:
+    """How fast, in words; `delays_s` ascending and not empty."""
+    middle, slowest = delays_s[(len(delays_s) - 1) // 2], delays_s[-1]
+    if len(delays_s) == 1:
+        return f"it was noticed within {duration(slowest)} of its first symptom"
+    if len(delays_s) > 2 and slowest > 3 * middle:
+        return f"half of them were noticed within {duration(middle)} of the first symptom, the slowest after {duration(slowest)}"
+    return f"each was noticed within {duration(slowest)} of the first symptom"
 
 
 def worst_first(incidents: Iterable[IncidentState]) -> list[IncidentState]:
@@ -145,11 +160,6 @@ def harm_word(severity: float) -> str:
     return next((word for word, below in (("slight", 1.0), ("moderate", 3.0), ("serious", 6.0)) if severity < below), "grave")
 
 
-def in_words(identifier: str) -> str:
-    """``token_explosion`` as ``token explosion``."""
-    return identifier.replace("_", " ")
-
-
 def ratio_text(note: EvidenceNote) -> str:
     """How far from normal: ``×4.2``, or words where a ratio says nothing."""
     if note.direction == "stuck":
@@ -166,26 +176,17 @@ def utc(at_us: int) -> str:
 
 def _card(number: int, card: IncidentCard) -> CardView:
     incident = card.incident
-    top = incident.diagnosis[0] if incident.diagnosis else None
     return CardView(
         number=number,
         incident=incident,
-        who=_who(incident),
-        looks_like=in_words(incident.top_kind) + (f", {100 * top.confidence:.0f} %" if top and top.kind != "unknown" else ""),
+        who=incident_who(incident),
+        looks_like=looks_like([(one.kind, one.confidence) for one in incident.diagnosis]),
         harm=harm_word(incident.peak_severity),
         noticed=duration(_delay_s(incident)),
         lasted=duration((incident.closed_at_us - incident.opened_at_us) / US) if incident.closed_at_us else "",
         quarantine=_quarantine(incident),
         plots=tuple(plot(chart) for chart in card.charts),
     )
-
-
-def _who(incident: IncidentState) -> str:
-    if incident.scope == "fleet":
-        return f"the whole fleet ({count(len(incident.agents), 'agent')})"
-    if incident.scope == "service":
-        return f"{incident.cohort.replace('=', ' ')} ({count(len(incident.agents), 'agent')})"
-    return ", ".join(incident.agents)
 
 
 def _quarantine(incident: IncidentState) -> str:

@@ -41,16 +41,20 @@ from immune.core.mirror import Mirror
 from immune.core.policy_file import canonical
 from immune.core.see import see
 from immune.core.sentinel import Sentinel
-from immune.core.state import RunState
+from immune.core.state import RunState, split_memory_key
 from immune.core.vitals import AgentIdentity, SampleBatch
 from immune.ports import AgentSource, Answer, Connector, Desk, Journal, Telemetry
+from immune.runtime import continuity
 from immune.runtime.executor import Executor
 from immune.runtime.measurements import MeasurementQueue
 from immune.runtime.supervisor import Failure
 
 BANDS_EVERY_US = 10 * US
-COMPACT_EVERY_US = 60 * US
+EXPIRE_EVERY_US = 60 * US
 COUNTS_EVERY_US = 60 * US
+BASELINES_EVERY_US = 60 * US
+BASELINES_EVERY_US_PER_AGENT = US // 20
+"""A large fleet saves its baselines less often, so that saving costs each agent the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,24 +117,33 @@ class Engine:
         self.listeners: list[Callable[[Sequence[Envelope], View], None]] = []
         self.on_tick: Callable[[int], None] = lambda now_us: None
         self._epoch = 0
+        self._opened = False
         self._now_us = 0
         self._pending: list[Draft] = []
         self._unreported: dict[str, int] = {}
-        self._due_us = dict.fromkeys(("bands", "compact", "counts"), 0)
+        self._inherited: acts.MemoryInherited | None = None
+        self._due_us = dict.fromkeys(("bands", "expire", "counts", "baselines"), 0)
 
     # -- life of a run -----------------------------------------------------------------------------------------------
 
-    def start(self, now_us: int) -> None:
-        """Become the writer, fold what is there already, and record the start."""
-        self._now_us = now_us
+    def open(self, now_us: int) -> None:
+        """Become the writer, fold what is there already, and open the sources; `start` does it if nobody did."""
         self._epoch = self.journal.acquire(self.run_id, self.holder, now_us)
         if self.executor is not None:
             self.executor.epoch = self._epoch
         self.state = fold(self.state, self.journal.read(self.run_id))
         self._enroll_known()
+        self._recall(self.journal.load_snapshot(self.run_id, continuity.NAME))
         self.telemetry.begin(self.run_id, self.desk.schema)
         for source in self.sources:
             source.open(self.desk)
+        self._opened = True
+
+    def start(self, now_us: int) -> None:
+        """Record the start, and take up again whatever an earlier process left open."""
+        if not self._opened:
+            self.open(now_us)
+        self._now_us = now_us
         started = ev.RunStarted(
             version=__version__,
             epoch=self._epoch,
@@ -139,9 +152,18 @@ class Engine:
             policy=canonical(self.rules.policy),
             source=self.source,
         )
-        self._append([Draft(at_us=now_us, subject=self.run_id, event=started)])
+        drafts = [Draft(at_us=now_us, subject=self.run_id, event=started)]
+        if self._inherited is not None:
+            drafts.append(Draft(at_us=now_us, subject=self.run_id, event=self._inherited))
+        self._append(drafts)
+        self._enroll_new(now_us)
         self._take_up_again(now_us)
-        self._due_us = {"bands": now_us, "compact": now_us + COMPACT_EVERY_US, "counts": now_us + COUNTS_EVERY_US}
+        self._due_us = {
+            "bands": now_us,
+            "expire": now_us + EXPIRE_EVERY_US,
+            "counts": now_us + COUNTS_EVERY_US,
+            "baselines": now_us + BASELINES_EVERY_US,
+        }
 
     async def finish(self, now_us: int, reason: str) -> None:
         """End in order: what waits is written, the end is recorded. Approves, heals and releases nothing."""
@@ -152,7 +174,24 @@ class Engine:
         self._record_counts(now_us)
         self._append([*self._take_pending(), Draft(at_us=now_us, subject=self.run_id, event=ev.RunEnded(reason=reason, ticks=self.counters.ticks))])
         self.queue.drain()
+        self.save_baselines()
         self.journal.release(self.run_id, self._epoch)
+
+    def save_baselines(self) -> None:
+        """Keep what was learned, so that a restart goes on instead of learning anew."""
+        content = continuity.pack(self.desk, self.intake, self.sentinel)
+        self.journal.save_snapshot(self.run_id, self.state.seq, continuity.NAME, content, epoch=self._epoch)
+
+    def warm_start(self, journal: Journal, from_run: str) -> bool:
+        """Before `start`: take the baselines and the memory of cures of another run over; False if they do not fit."""
+        snapshot = journal.load_snapshot(from_run, continuity.NAME)
+        memory = fold(RunState(), journal.read(from_run)).memory
+        entries = tuple((*split_memory_key(key), known.worked, known.failed) for key, known in sorted(memory.items()))
+        self._inherited = acts.MemoryInherited(from_run=from_run, entries=entries)
+        return self._recall(snapshot)
+
+    def _recall(self, snapshot: tuple[int, bytes] | None) -> bool:
+        return snapshot is not None and continuity.unpack(snapshot[1], self.desk, self.intake, self.sentinel)
 
     async def run(self, clock: Clock, *, first_us: int, until_us: int | None, stopped: Callable[[], bool] = lambda: False) -> None:
         """Tick at ``first_us + n x period`` until `until_us` (exclusive) or until stopped."""
@@ -181,7 +220,8 @@ class Engine:
         screened = self.intake.screen(batch, now_us)
         self._count_rejected(screened.rejected)
         self._enroll_new(now_us)
-        self.queue.offer(self.counters.ticks, now_us, screened.batch)
+        # counted from the epoch, so that a resumed run goes on where it was and no tick is written over
+        self.queue.offer(now_us // self.period_us, now_us, screened.batch)
         assessment = self.sentinel.observe(screened.batch, now_us)
         self.mirror.saw(assessment)
         self._now_us = now_us
@@ -327,10 +367,15 @@ class Engine:
         if now_us >= self._due_us["bands"]:
             self.telemetry.write_bands(self.run_id, now_us, self.sentinel.bands())
             self._due_us["bands"] = now_us + BANDS_EVERY_US
-        if now_us >= self._due_us["compact"]:
-            self.telemetry.compact(self.run_id, now_us)
+        # a little every tick: a whole minute of a large fleet at once would stall the next tick
+        self.telemetry.compact(self.run_id, now_us, parts=1)
+        if now_us >= self._due_us["expire"]:
             self.telemetry.expire(self.run_id, now_us - round(self.rules.policy.limits.telemetry_retention_s * US))
-            self._due_us["compact"] = now_us + COMPACT_EVERY_US
+            self._due_us["expire"] = now_us + EXPIRE_EVERY_US
+
+        if now_us >= self._due_us["baselines"]:
+            self.save_baselines()
+            self._due_us["baselines"] = now_us + BASELINES_EVERY_US + BASELINES_EVERY_US_PER_AGENT * len(self.state.agents)
 
     # -- bookkeeping -------------------------------------------------------------------------------------------------
 

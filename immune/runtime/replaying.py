@@ -34,6 +34,7 @@ async def replay(engine: Engine, recording: Recording, *, on_tick: Callable[[int
     an hour, so that silence is noticed when it would have been; then it jumps to the next sample.
     """
     period_us = engine.period_us
+    engine.open(0)
     now_us = _ceil(recording.first_us, period_us)
     engine.start(recording.first_us)
     while True:

@@ -8,7 +8,7 @@ thousand rows at a time. Anything else (several files to merge, no clock, rows o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from immune.core.intake import NEVER_US, falls_behind, repeats
-from immune.core.vitals import SampleBatch
+from immune.core.vitals import SampleBatch, Status
 from immune.errors import EnrolmentRefusedError, InputError
 from immune.ports import Desk
 from immune.sources.chunks import Chunk, ChunkParser, LocalAgents
@@ -215,7 +215,8 @@ class ReplaySource:
         before = dict(self._rejections.counts)
         chunks = list(self._chunks(file))
         self._check_usable(file, len(chunks), before)
-        return self._in_order_of_arrival(Chunk.joined(chunks), file.reader.path)
+        loaded = self._in_order_of_arrival(Chunk.joined(chunks), file.reader.path)
+        return loaded if "at" in file.binding.columns else _ending(loaded)
 
     def _in_order_of_arrival(self, chunk: Chunk, path: Path) -> Chunk:
         late = falls_behind(chunk.agent, chunk.at_us)
@@ -310,6 +311,14 @@ def whole_file_agent(path: Path, binding: Binding) -> str:
     except RefusedValueError:
         what = "a file without an agent column is one agent, but its name cannot be an id"
         raise InputError(what, field="file", value=show(str(path)), way_out="rename the file, or use --map agent=COLUMN") from None
+
+
+def _ending(chunk: Chunk) -> Chunk:
+    """A file without a clock cannot tell silence from its end: the last row of each agent says that it is done."""
+    _, from_behind = np.unique(chunk.agent[::-1], return_index=True)
+    status = chunk.columns.get("status", np.zeros(len(chunk), dtype=np.int8)).copy()
+    status[len(chunk) - 1 - from_behind] = Status.DONE
+    return replace(chunk, columns={**chunk.columns, "status": status})
 
 
 def _grown(array: NDArray[Any], size: int, fill: int) -> NDArray[Any]:

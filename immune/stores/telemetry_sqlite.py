@@ -1,9 +1,10 @@
 """Measurements in one SQLite file: one packed block a tick, each closed minute transposed by agent.
 
-A tick is one row, so that writing costs the same for the first and the millionth. Read by agent, such rows would be
-read whole: a gigabyte for one agent's hour in a fleet of 10,000. So `compact` turns each closed minute into one row per
-`SECTION` agents, sorted by agent and packed by column without loss, and removes its ticks in the same transaction. A tick whose minute is closed is stored for good:
-writing it again changes nothing, writing it again before replaces it.
+A tick is one row of plain records, so that writing costs little, and the same for the first and the millionth. Read by
+agent, such rows would be read whole: a gigabyte for one agent's hour in a fleet of 10,000. So `compact` turns each closed
+minute into one row per `SECTION` agents, sorted by agent and packed by column without loss, and removes its ticks in the
+same transaction. A tick whose minute is closed is stored for good: writing it again changes nothing, writing it again
+before replaces it.
 
 Best effort with an exact account: WAL and synchronous=NORMAL lose at most the last moments at a power cut and
 never tear a block; what could not be written raises, so that the caller can count it. Samples of closed minutes are

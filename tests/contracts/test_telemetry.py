@@ -136,6 +136,15 @@ def test_a_series_is_ascending_and_leaves_missing_values_out(telemetry):
         telemetry.compact("r", T0 + MIN)
 
 
+def test_at_one_time_the_tick_decides_the_order_however_late_it_came(telemetry):
+    begun(telemetry)
+    for tick in (5, 3, 4):
+        telemetry.write("r", tick, T0 + tick, batch_of((0, T0, float(tick)), (0, T0, tick + 0.5)))
+        assert telemetry.compact("r", T0 + MIN) == 1
+    assert [value for _, value in series_of(telemetry, "a")] == [3.0, 3.5, 4.0, 4.5, 5.0, 5.5]
+    assert telemetry.latest("r").values[0, 0] == 5.5
+
+
 def test_the_same_tick_again_replaces_its_samples(telemetry):
     begun(telemetry)
     telemetry.write("r", 0, T0, batch_of((0, T0, 1.0), (1, T0, 1.0)))

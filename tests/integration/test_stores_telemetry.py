@@ -159,13 +159,14 @@ def test_retention_lets_the_file_be_used_again(telemetry, tmp_path):
     telemetry.compact("r", T0 + 10 * MIN)
     telemetry.write("r", TICKS, T0 + 9 * MIN, batch_at(T0, 1))
     size = None
-    for hour in range(4):
-        start = T0 + (10 + hour) * MIN
+    for round_ in range(4):
+        start = T0 + (10 + round_) * MIN
         for tick in range(60):
-            telemetry.write("r", 1000 * (hour + 1) + tick, start + tick * S, batch_at(start + tick * S, tick))
+            telemetry.write("r", 1000 * (round_ + 1) + tick, start + tick * S, batch_at(start + tick * S, tick))
         telemetry.compact("r", start + MIN)
         telemetry.expire("r", start)
         pages = telemetry._connection.execute("PRAGMA page_count").fetchone()[0]
         assert size is None or pages <= size * 1.05
         size = size or pages
         assert telemetry.counts("r") == 60 * AGENTS
+        assert telemetry._connection.execute("SELECT count(*) FROM closed").fetchone()[0] == 60

@@ -22,6 +22,7 @@ from immune.reports.charts import POINTS_MAX, plot, quantity, thin, x_ticks
 from immune.reports.from_run import run_page, write_page
 from immune.reports.model import Band, ChartSpec, Counter, FleetRow, IncidentCard, Mark, RunPage, Span
 from immune.reports.page import CARDS_MAX, FLEET_ROWS_MAX, duration, harm_word, headline, render
+from immune.reports.words import cohort_words
 
 US = 1_000_000
 T0 = 1_767_225_600 * US
@@ -145,8 +146,21 @@ def test_the_headline_tells_a_shared_cause_from_sick_agents():
     shared = incident(1, ("a", "b", "c"), scope="service", cohort="model=v2")
     said = headline(page([IncidentCard(incident=shared)], [row(name) for name in "abcd"]))
     assert "fell sick" not in said
-    assert "A shared cause (model v2) moved 3 agents together" in said
+    assert "A shared cause (same model v2) moved 3 agents together" in said
     assert "The other 1 was not disturbed." in said
+
+
+def test_the_slowest_does_not_speak_for_all_and_the_explained_do_not_count():
+    cards = [IncidentCard(incident=incident(n, (f"a{n}",), opened_s=600 + s)) for n, s in enumerate((5, 8, 9, 300))]
+    cards.append(IncidentCard(incident=incident(9, ("b",), outcome="explained", closed_s=700)))
+    said = headline(page(cards, [row(f"a{n}") for n in range(9)]))
+    assert "4 agents of 9 fell sick in 30 min; half of them were noticed within 8 s of the first symptom, the slowest after 5 min." in said
+
+
+def test_numbers_that_only_the_machine_knows_are_not_shown_to_people():
+    assert cohort_words("provider:29:1795240928968854") == "provider"
+    assert cohort_words("model=gpt_x") == "model gpt x"
+    assert cohort_words("") == "fleet"
 
 
 def test_a_healthy_run_says_so():
@@ -219,7 +233,7 @@ def numbers_of(path):
 def test_any_line_can_be_drawn_within_the_box(values, log):
     drawn = plot(line(len(values), value=values, log=log))
     assert all(-0.1 <= number <= 1000.1 for number in numbers_of(drawn.line))
-    assert drawn.points == int(np.isfinite(np.asarray(values, float)).sum())
+    assert drawn.points == int((np.abs(np.asarray(values, float)) <= 1e18).sum())
     assert bool(drawn.line) == bool(drawn.points)
 
 
@@ -269,6 +283,17 @@ def test_samples_beyond_the_band_are_dotted():
     assert drawn.outside.count("M") == 1
     assert drawn.band.endswith("Z")
     assert "expected about 5" in drawn.summary
+
+
+def test_a_band_that_healthy_samples_often_leave_accuses_nobody():
+    value = np.where(np.arange(100) % 4 == 0, 50.0, 5.0)
+    onset = (Mark(at_us=T0 + 90 * US, text="first symptom", kind="onset"),)
+    drawn = plot(line(100, value=value, band=band_of(10, 2.0, 8.0), marks=onset))
+    assert drawn.rough
+    assert drawn.outside == ""
+    assert "without regard to the step" in render(
+        page([IncidentCard(incident=incident(), charts=(line(100, value=value, band=band_of(10, 2.0, 8.0), marks=onset),))])
+    )
 
 
 def test_a_band_that_was_never_learned_is_not_drawn():

@@ -1,0 +1,261 @@
+"""What the API needs of its siblings, as protocols: it imports neither runtime nor stores, `bootstrap` brings them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from immune.core.commands import Principal, Role
+from immune.core.decision import Decision, Rules
+from immune.core.events import Envelope, Level
+from immune.core.state import AgentState, ApprovalState, ContainmentState, IncidentState, PlanState, RunState, TaskState
+from immune.ports import Desk, Journal, Telemetry
+
+Document = dict[str, Any]
+
+
+class Counted(Protocol):
+    """What the engine counts of itself."""
+
+    @property
+    def ticks(self) -> int:
+        """Ticks done."""
+        ...
+
+    @property
+    def ticks_skipped(self) -> int:
+        """Ticks that came too late."""
+        ...
+
+    @property
+    def samples(self) -> int:
+        """Samples scored."""
+        ...
+
+    @property
+    def lag_us(self) -> int:
+        """How late the newest tick was."""
+        ...
+
+    @property
+    def rejected(self) -> Mapping[str, int]:
+        """Samples turned away at the tick, by reason."""
+        ...
+
+
+class Waiting(Protocol):
+    """Measurements on their way to the store."""
+
+    @property
+    def waiting(self) -> int:
+        """Ticks that wait."""
+        ...
+
+    @property
+    def dropped(self) -> int:
+        """Samples that were lost."""
+        ...
+
+
+class Host(Protocol):
+    """The engine as the API sees it."""
+
+    rules: Rules
+
+    @property
+    def run_id(self) -> str:
+        """The run."""
+        ...
+
+    @property
+    def period_us(self) -> int:
+        """Time from tick to tick."""
+        ...
+
+    @property
+    def state(self) -> RunState:
+        """What is true now."""
+        ...
+
+    @property
+    def view(self) -> object | None:
+        """The newest published picture; None before the first tick."""
+        ...
+
+    @property
+    def counters(self) -> Counted:
+        """What it counts."""
+        ...
+
+    @property
+    def queue(self) -> Waiting:
+        """The way to the telemetry store."""
+        ...
+
+    @property
+    def journal(self) -> Journal:
+        """The ledger."""
+        ...
+
+    @property
+    def telemetry(self) -> Telemetry:
+        """The measurements."""
+        ...
+
+    @property
+    def desk(self) -> Desk:
+        """Roster, lexicon, schema."""
+        ...
+
+    @property
+    def listeners(self) -> list[Callable[[Sequence[Envelope], Any], None]]:
+        """Called with what was appended, after each tick and each command."""
+        ...
+
+    def submit(self, decision: Decision) -> list[Envelope]:
+        """Make a decision durable, then let it happen."""
+        ...
+
+
+class Away(Protocol):
+    """A sample that was turned away."""
+
+    @property
+    def index(self) -> int:
+        """Its place in the request, from 0."""
+        ...
+
+    @property
+    def field(self) -> str:
+        """The field at fault."""
+        ...
+
+    @property
+    def value(self) -> str:
+        """What it said, shortened."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """A stable word."""
+        ...
+
+
+class InboxCounts(Protocol):
+    """The account of the inbox, in samples."""
+
+    @property
+    def offered(self) -> int:
+        """What came."""
+        ...
+
+    @property
+    def accepted(self) -> int:
+        """What was taken."""
+        ...
+
+    @property
+    def delivered(self) -> int:
+        """What the engine has fetched."""
+        ...
+
+    @property
+    def enrolled(self) -> int:
+        """Agents that came in this way."""
+        ...
+
+    @property
+    def rejected(self) -> Mapping[str, int]:
+        """What was turned away, by reason."""
+        ...
+
+
+class Inbox(Protocol):
+    """Where reported samples wait for the next tick."""
+
+    @property
+    def counts(self) -> InboxCounts:
+        """The account."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """Samples that wait."""
+        ...
+
+    @property
+    def room(self) -> int:
+        """Samples that still fit."""
+        ...
+
+    def offer(self, rows: Sequence[object], now_us: int, *, first_index: int = 0) -> Sequence[Away]:
+        """Take these samples; what was turned away."""
+        ...
+
+
+class Keys(Protocol):
+    """Who may speak."""
+
+    def find(self, token: str) -> Principal | None:
+        """Whose token this is."""
+        ...
+
+    def roles(self) -> Mapping[str, Role]:
+        """Role by name."""
+        ...
+
+    def approvers(self) -> frozenset[str]:
+        """Names that may approve at this moment."""
+        ...
+
+
+class Gate(Protocol):
+    """Where agents ask."""
+
+    def ask(self, agent_id: str, level: Level) -> tuple[bool, Level]:
+        """(whether it may act, the level it is told)."""
+        ...
+
+
+class Papers(Protocol):
+    """The state as documents; `immune.reports.documents` is one."""
+
+    def agent_document(self, state: RunState, agent: AgentState, /) -> Document:
+        """One agent."""
+        ...
+
+    def incident_document(self, incident: IncidentState, /) -> Document:
+        """One incident."""
+        ...
+
+    def run_document(self, state: RunState, /) -> Document:
+        """One run."""
+        ...
+
+    def approval_document(self, state: RunState, approval: ApprovalState, /) -> Document:
+        """One request to a person, with what the person must see."""
+        ...
+
+    def plan_document(self, plan: PlanState, /) -> Document:
+        """One plan."""
+        ...
+
+    def containment_document(self, containment: ContainmentState, /) -> Document:
+        """One containment."""
+        ...
+
+    def task_document(self, task: TaskState, /) -> Document:
+        """One task of a person."""
+        ...
+
+    def step_document(self, note: Any, /) -> Document:
+        """One step of a plan."""
+        ...
+
+    def memory_documents(self, state: RunState, /) -> list[Document]:
+        """What is remembered of cures."""
+        ...
+
+
+Explain = Callable[[Journal, RunState, str], Document]
+"""The why of an id: `immune.reports.explain.explain`. Raises UnknownIdError."""
