@@ -40,20 +40,18 @@ class Doorman:
         if site in {"cross-site", "same-site"}:
             raise ProblemError(403, "another site asks for this change", field="Sec-Fetch-Site", value=site, way_out="use the command line or the dashboard")
         origin = request.headers.get("Origin")
-        if origin is not None and urlsplit(_plain(origin)).netloc.lower() != request.headers.get("Host", "").lower():
+        if origin is not None and _authority(origin) != request.headers.get("Host", "").lower():
             raise ProblemError(403, "another origin asks for this change", field="Origin", value=origin, way_out="use the command line or the dashboard")
 
     def admit(self, request: web.Request, now_us: int) -> Principal:
         """Who asks. 401 without a valid token, 429 after too many tries from one address."""
-        remote = request.remote or "unknown"
-        if self.failures.level(remote, now_us) < 1:
-            self.failures.refused += 1
-            raise ProblemError(429, "too many failed attempts from your address", way_out="wait a moment", headers={"Retry-After": "2"})
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         principal = self.keys.find(token.strip()) if scheme.lower() == "bearer" and token else None
         if principal is None:
             self.failed += 1
-            self.failures.take(remote, now_us)
+            # only who fails is slowed down: one stale token on this machine must not lock the others out
+            if self.failures.take(request.remote or "unknown", now_us):
+                raise ProblemError(429, "too many failed attempts from your address", way_out="wait a moment", headers={"Retry-After": "2"})
             what = "this token is not valid" if token else "a token is needed"
             way_out = "send `Authorization: Bearer TOKEN`; the admin's token is in the data directory"
             raise ProblemError(401, what, field="Authorization", way_out=way_out, headers={"WWW-Authenticate": 'Bearer realm="immune"'})
@@ -77,6 +75,8 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _plain(origin: str) -> str:
-    # urlsplit refuses some texts (an unclosed bracket); such an origin is nobody's
-    return "" if "[" in origin and "]" not in origin else origin
+def _authority(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""

@@ -43,17 +43,30 @@ class Counted(Protocol):
         ...
 
 
-class Waiting(Protocol):
-    """Measurements on their way to the store."""
+class Account(Protocol):
+    """Where samples are on their way to the telemetry store."""
+
+    @property
+    def stored(self) -> int:
+        """In the store."""
+        ...
 
     @property
     def waiting(self) -> int:
-        """Ticks that wait."""
+        """On their way."""
         ...
 
     @property
     def dropped(self) -> int:
-        """Samples that were lost."""
+        """Lost."""
+        ...
+
+
+class Measurements(Protocol):
+    """The way to the telemetry store."""
+
+    def account(self) -> Account:
+        """The exact account so far."""
         ...
 
 
@@ -88,7 +101,7 @@ class Host(Protocol):
         ...
 
     @property
-    def queue(self) -> Waiting:
+    def queue(self) -> Measurements:
         """The way to the telemetry store."""
         ...
 

@@ -263,7 +263,8 @@ class ProcessConnector:
         finally:
             await child.stop()
             if hand.wanted == "evicted":
-                await self._end(hand)
+                with contextlib.suppress(UnreachableError):  # what is still there is seen by whoever looks
+                    await self._end(hand)
             hand.canary = False
 
     async def _unwatch(self, hand: _Hand) -> None:

@@ -319,12 +319,16 @@ class FactChanged(Event):
 @register
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncidentOpened(Event):
-    """Evidence crossed the threshold; one incident per agent, or per shared cause."""
+    """Evidence crossed the threshold; one incident per agent, or per shared cause.
+
+    `cohort` says in words what the agents have in common (``model=m-2``, ``fleet``), `cohort_key` which finding it is.
+    """
 
     kind = "incident_opened"
     incident_id: str
     scope: Scope
     cohort: str
+    cohort_key: str = ""
     agents: tuple[str, ...]
     onset_us: int
     nats: float

@@ -80,6 +80,7 @@ def _opened(draft: StateDraft, envelope: Envelope, event: ev.IncidentOpened) -> 
         incident_id=event.incident_id,
         scope=event.scope,
         cohort=event.cohort,
+        cohort_key=event.cohort_key,
         agents=event.agents,
         onset_us=event.onset_us,
         opened_at_us=envelope.at_us,

@@ -66,7 +66,7 @@ class Examiner:
             if incident.scope == "agent":
                 self._follow_agent(record, incident, findings)
             else:
-                self._follow_cohort(record, incident, cohorts.get(incident.cohort))
+                self._follow_cohort(record, incident, cohorts.get(incident.cohort_key))
         for cohort in self.assessment.cohorts:
             if cohort.alarm and cohort.present and self.state.open_for_cohort(cohort.key) is None:
                 self._open_cohort(record, cohort)
@@ -96,7 +96,7 @@ class Examiner:
 
     def _open_cohort(self, record: Record, cohort: CohortFinding) -> None:
         names = tuple(self.mirror.agents[index] for index in cohort.agents)
-        self._open(record, cohort.scope, cohort.key, names, cohort, self._judge(cohort))
+        self._open(record, cohort.scope, in_common(cohort), names, cohort, self._judge(cohort))
 
     def _open(
         self, record: Record, scope: ev.Scope, cohort: str, agents: tuple[str, ...], finding: Finding | CohortFinding, judgement: Judgement
@@ -107,6 +107,7 @@ class Examiner:
             incident_id=incident_id,
             scope=scope,
             cohort=cohort,
+            cohort_key=finding.key if isinstance(finding, CohortFinding) else "",
             agents=agents,
             onset_us=finding.onset_us,
             nats=finding.nats,
@@ -142,7 +143,7 @@ class Examiner:
         index = self.state.agents[incident.agents[0]].index
         finding = findings.get(index)
         if finding is not None and finding.explained_by:
-            self._close(record, incident, "explained", f"part of the shared cause {finding.explained_by}")
+            self._close(record, incident, "explained", f"part of a shared cause: {self._shared(finding.explained_by)}")
         elif finding is not None and finding.present:
             judgement = self._judge(finding)
             cause = self._update(record, incident, finding.nats, incident.agents, judgement)
@@ -152,13 +153,16 @@ class Examiner:
         elif self._away_us(incident, int(self.mirror.present_us[index])) >= self.policy.detection.close_after_s * US:
             self._close(record, incident, "recovered", self._stayed_away())
 
+    def _shared(self, key: str) -> str:
+        return next((in_common(cohort) for cohort in self.assessment.cohorts if cohort.key == key), key)
+
     def _follow_cohort(self, record: Record, incident: IncidentState, cohort: CohortFinding | None) -> None:
         if cohort is not None and cohort.present:
             names = {self.mirror.agents[index]: None for index in cohort.agents}
             agents = tuple(dict.fromkeys((*incident.agents, *names)))
             judgement = self._judge(cohort)
             self._update(record, incident, cohort.nats, agents, judgement)
-        elif self._away_us(incident, self.mirror.cohort_present_us.get(incident.cohort, 0)) >= self.policy.detection.close_after_s * US:
+        elif self._away_us(incident, self.mirror.cohort_present_us.get(incident.cohort_key, 0)) >= self.policy.detection.close_after_s * US:
             self._close(record, incident, "recovered", self._stayed_away())
 
     def _away_us(self, incident: IncidentState, present_us: int) -> int:
@@ -205,6 +209,11 @@ class Examiner:
         record(subject, event, correlation=incident.incident_id, cause=ev.event_id(incident.opened_seq))
         if incident.scope == "agent":
             self.changes.recovered.append(self.state.agents[incident.agents[0]].index)
+
+
+def in_common(cohort: CohortFinding) -> str:
+    """What the agents of a shared cause have in common, in words: ``model=m-2``, or ``fleet``."""
+    return f"{cohort.field}={cohort.value}" if cohort.field else "fleet"
 
 
 def _facts(finding: Finding | CohortFinding) -> tuple[ev.FactNote, ...]:

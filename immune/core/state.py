@@ -66,6 +66,7 @@ class IncidentState:
     incident_id: str
     scope: Scope
     cohort: str
+    cohort_key: str = ""
     agents: tuple[str, ...]
     onset_us: int
     opened_at_us: int
@@ -274,10 +275,10 @@ class RunState:
     answers: dict[str, tuple[str, int, str]] = field(default_factory=dict)
     """Idempotency key -> (command, status, answer); the newest `ANSWERS_KEPT`."""
 
-    def open_for_cohort(self, cohort: str) -> IncidentState | None:
+    def open_for_cohort(self, cohort_key: str) -> IncidentState | None:
         """The open incident of a shared cause, if there is one."""
         for incident_id in self.open_incidents:
-            if self.incidents[incident_id].cohort == cohort:
+            if self.incidents[incident_id].cohort_key == cohort_key:
                 return self.incidents[incident_id]
         return None
 

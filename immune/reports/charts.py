@@ -204,7 +204,8 @@ def _window(spec: ChartSpec) -> tuple[int, int]:
 
 def _drawable(value: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Finite and not absurd: no axis can be written for 1e300."""
-    return np.isfinite(value) & (np.abs(value) <= DRAWN_MAX)
+    drawable: NDArray[np.bool_] = np.isfinite(value) & (np.abs(value) <= DRAWN_MAX)
+    return drawable
 
 
 def _without_dust(value: NDArray[np.floating]) -> Floats:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from immune.core.acts import StepNote
 from immune.core.events import LEVELS, iso
-from immune.core.state import AgentState, IncidentState, RunState
+from immune.core.state import AgentState, ApprovalState, ContainmentState, IncidentState, PlanState, RunState, TaskState, split_memory_key
 
 Document = dict[str, Any]
 
@@ -101,3 +102,109 @@ def quarantines(incident: IncidentState) -> int:
     """1 if this incident's agent would have been isolated, before cap and mode; else 0."""
     return int(any(LEVELS.index(p.level) >= LEVELS.index("isolated") for p in incident.proposals))
 
+
+def containment_document(containment: ContainmentState) -> Document:
+    """One containment: what, why, by whom, and how it ended."""
+    return {
+        "id": containment.containment_id,
+        "scope": containment.scope,
+        "target": containment.target,
+        "level": containment.level,
+        "automatic": containment.automatic,
+        "by": containment.by,
+        "reason": containment.reason,
+        "rule": containment.rule,
+        "incident": containment.incident_id or None,
+        "since": when(containment.since_us),
+        "ended_at": when(containment.ended_at_us),
+        "basis": containment.basis or None,
+        "active": containment.active,
+        "event": f"e{containment.seq}",
+    }
+
+
+def step_document(note: StepNote) -> Document:
+    """One step as people approve it: what, how risky, and how it is undone."""
+    return {
+        "action": note.action,
+        "summary": note.summary,
+        "tier": note.tier,
+        "reversible": note.reversible,
+        "undo": note.compensation or None,
+        "timeout_s": note.timeout_s,
+    }
+
+
+def plan_document(plan: PlanState) -> Document:
+    """One plan: its steps with risk and undo, where it is, how it ended."""
+    return {
+        "id": plan.plan_id,
+        "agent": plan.agent_id,
+        "incident": plan.incident_id,
+        "diagnosis": plan.diagnosis,
+        "signature": plan.signature,
+        "rung": plan.rung,
+        "status": plan.status,
+        "outcome": plan.outcome or None,
+        "reason": plan.reason or None,
+        "severity": plan.severity,
+        "needs_approval": plan.needs_approval,
+        "rule": plan.rule or None,
+        "approval": plan.request_id or None,
+        "trigger": plan.trigger,
+        "plan_hash": plan.plan_hash,
+        "proposed_at": when(plan.proposed_at_us),
+        "started_at": when(plan.started_at_us),
+        "deadline_at": when(plan.deadline_us),
+        "probation_until": when(plan.probation_until_us),
+        "samples_needed": plan.samples_needed,
+        "relapsed": plan.relapsed,
+        "steps": [{**step_document(s.note), "status": s.status, "started_at": when(s.started_at_us), "detail": s.detail or None} for s in plan.steps],
+        "skipped": [{"action": action, "reason": reason} for action, reason in plan.skipped],
+        "event": f"e{plan.seq}",
+    }
+
+
+def approval_document(state: RunState, approval: ApprovalState) -> Document:
+    """One request to a person, with everything that a yes would mean: the plan and the evidence are inside."""
+    plan = state.plans.get(approval.plan_id)
+    incident = state.incidents.get(approval.incident_id)
+    return {
+        "id": approval.request_id,
+        "about": approval.about,
+        "subject": approval.subject,
+        "status": approval.status,
+        "severity": approval.severity,
+        "rule": approval.rule,
+        "level": approval.level,
+        "plan_hash": approval.plan_hash,
+        "requested_by": approval.requested_by,
+        "requested_at": when(approval.requested_at_us),
+        "expires_at": when(approval.expires_us),
+        "decided_by": approval.decided_by or None,
+        "decided_at": when(approval.decided_at_us),
+        "not_before": when(approval.not_before_us),
+        "reason": approval.reason or None,
+        "plan": plan_document(plan) if plan else None,
+        "incident": incident_document(incident) if incident else None,
+        "event": f"e{approval.seq}",
+    }
+
+
+def task_document(task: TaskState) -> Document:
+    """One thing that only a person can do."""
+    return {
+        "id": task.task_id,
+        "agent": task.agent_id,
+        "plan": task.plan_id,
+        "action": task.action,
+        "reason": task.reason,
+        "deadline_at": when(task.deadline_us),
+        "event": f"e{task.seq}",
+    }
+
+
+def memory_documents(state: RunState) -> list[Document]:
+    """What is remembered of cures: how often each action helped, and did not, for each signature."""
+    found = [(split_memory_key(key), known) for key, known in sorted(state.memory.items())]
+    return [{"signature": signature, "action": action, "worked": known.worked, "failed": known.failed} for (signature, action), known in found]
