@@ -35,16 +35,15 @@ class Stream:
         self._recent: deque[Envelope] = deque(maxlen=BUFFERED)
         self._news = asyncio.Event()
 
-    def publish(self, envelopes: Sequence[Envelope]) -> None:
-        """Remember what was appended and wake everyone."""
-        fresh = [envelope for envelope in envelopes if envelope.seq > self.head]
-        if not fresh:
+    def publish(self, envelopes: Sequence[Envelope], head: int) -> None:
+        """Remember what was appended and wake everyone; `head` may be beyond it, the journal has the rest."""
+        if head <= self.head:
             return
-        if self._recent and fresh[0].seq != self._recent[-1].seq + 1:
-            # something was appended without being published; the journal has it
-            self._recent.clear()
-        self._recent.extend(fresh)
-        self.head = fresh[-1].seq
+        if envelopes:
+            if self._recent and envelopes[0].seq != self._recent[-1].seq + 1:
+                self._recent.clear()
+            self._recent.extend(envelopes)
+        self.head = head
         self._wake()
 
     def close(self) -> None:
@@ -68,7 +67,7 @@ class Stream:
 
     def page(self, after_seq: int) -> list[Envelope]:
         """The next envelopes after a seq, a page at most."""
-        if self._recent and self._recent[0].seq <= after_seq + 1:
+        if self._recent and self._recent[0].seq <= after_seq + 1 <= self._recent[-1].seq:
             start = after_seq + 1 - self._recent[0].seq
             return list(islice(self._recent, start, start + PAGE))
         return list(self.journal.read(self.run_id, after_seq=after_seq, limit=PAGE))

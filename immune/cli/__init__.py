@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from immune import __version__
-from immune.cli import journal, policy, reading
+from immune.cli import acting, approvals, journal, policy, reading, tokens
 from immune.cli.doctor import doctor
 from immune.cli.output import run_guarded
 from immune.cli.replay import replay
@@ -30,6 +30,21 @@ app.add_typer(reading.agents, name="agents")
 app.add_typer(reading.incidents, name="incidents")
 app.add_typer(reading.runs, name="runs")
 app.command("why")(reading.why)
+app.add_typer(approvals.app, name="approvals")
+for command in (
+    acting.contain,
+    acting.release,
+    acting.heal,
+    acting.stop,
+    acting.enroll,
+    acting.retire,
+    acting.report,
+    acting.feedback,
+    acting.announce,
+    acting.memory,
+):
+    app.command(command.__name__)(command)
+app.add_typer(tokens.app, name="tokens")
 app.add_typer(journal.app, name="journal")
 app.add_typer(policy.app, name="policy")
 app.command("doctor")(doctor)

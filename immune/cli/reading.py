@@ -72,7 +72,7 @@ def agents_show(agent_id: Id, data_dir: DataDir = None, run: Run = None, as_json
     from immune.reports.documents import agent_document, incident_document
 
     with run_state(data_dir, run) as (opened, state):
-        agent = _known(state.agents, agent_id, "agent")
+        agent = known(state.agents, agent_id, "agent")
         document = agent_document(state, agent)
         document["incidents"] = [incident_document(i) for i in state.incidents.values() if agent_id in i.agents]
         document["vitals"] = _newest(opened, state.run_id, agent_id)
@@ -109,7 +109,7 @@ def incidents_show(incident_id: Id, data_dir: DataDir = None, run: Run = None, a
     from immune.reports.documents import incident_document
 
     with run_state(data_dir, run) as (_, state):
-        document = incident_document(_known(state.incidents, incident_id, "incident"))
+        document = incident_document(known(state.incidents, incident_id, "incident"))
 
     emit(document, as_json, lambda: show_incident(document))
 
@@ -205,7 +205,8 @@ def incident_table(documents: list[dict[str, Any]]) -> None:
     table("", ("incident", "agent", "looks like", "severity", "onset", "opened", "closed", "policy asks"), rows, "no incidents")
 
 
-def _known(found: dict[str, Any], key: str, what: str) -> Any:
+def known(found: dict[str, Any], key: str, what: str) -> Any:
+    """What is found under an id. Raises UnknownIdError, naming ids that are near."""
     from difflib import get_close_matches
 
     from immune.errors import UnknownIdError
@@ -213,7 +214,8 @@ def _known(found: dict[str, Any], key: str, what: str) -> Any:
     if key in found:
         return found[key]
     near = get_close_matches(key, found, n=3) or list(found)[:3]
-    raise UnknownIdError(f"no such {what} in this run", field=what, value=key, way_out="did you mean " + ", ".join(near) if near else "there is none yet")
+    way_out = "did you mean " + ", ".join(near) if near else "there is none yet"
+    raise UnknownIdError(f"no such {what} in this run", field=what, value=key, way_out=way_out)
 
 
 def _newest(opened: Stores, run_id: str, agent_id: str) -> dict[str, float | None]:

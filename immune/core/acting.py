@@ -22,6 +22,9 @@ US = 1_000_000
 CANARY_FACTOR = 3
 """Canary dispatches for every sample needed: evidence that is neither way asks for more samples, up to this bound."""
 
+GRACE_S = 60.0
+"""How long an answer may be overdue, or a grant of the last moment unused, before it is given up."""
+
 CLEAR_SHARE = 0.25
 """A probation passes early only below this share of the threshold; what lies between that and suspicion waits for more samples."""
 
@@ -73,7 +76,7 @@ class _Actor:
         for incident in self._open_agent_incidents():
             agent = self.state.agents[incident.agents[0]]
             wanted, known = incident.proposed, self._in_force(incident)
-            if LEVELS.index(wanted) <= LEVELS.index(known) or incident.feedback or agent.plan == "probation":
+            if LEVELS.index(wanted) <= LEVELS.index(known) or agent.plan == "probation":
                 continue
             mode = self.rules.policy.mode_for(agent.type)
             if mode == "recommend":
@@ -89,7 +92,7 @@ class _Actor:
         for key in self.state.active_containments:
             containment = self.state.containments[key]
             incident = self.state.incidents.get(containment.incident_id)
-            if not containment.automatic or incident is None or incident.open:
+            if not containment.automatic or incident is None or incident.outcome != "explained":
                 continue
             event = acts.Released(containment_id=key, basis="explained", reason=f"{incident.incident_id} closed: {incident.reason}")
             self.docket.add(containment.target, event, correlation=incident.incident_id, cause=ev.event_id(containment.seq))
@@ -128,7 +131,7 @@ class _Actor:
 
     def _defer(self, incident: IncidentState, level: Level, held: int, allowed: int) -> None:
         """Beyond the budget nothing is contained automatically: the fleet brake asks, once at a time."""
-        if any(a.about == "brake" and a.status in ("pending", "granted") for a in self._open_requests()) or self._braked(incident):
+        if any(a.about == "brake" for a in self._open_requests()) or self._braked(incident):
             return
         event = acts.ContainmentDeferred(incident_id=incident.incident_id, level=level, contained=held, allowed=allowed)
         cause = self.docket.add(incident.agents[0], event, correlation=incident.incident_id, cause=ev.event_id(incident.opened_seq))
@@ -190,12 +193,20 @@ class _Actor:
         return [self.state.approvals[key] for key in self.state.open_approvals]
 
     def expire_requests(self) -> None:
-        """A request that nobody answered is denied; one whose ground is gone is withdrawn."""
+        """A request that nobody answered is denied, as is a grant that could not be used in time; one whose ground is gone is withdrawn."""
+        rule = "policy:approvals.expire_after_s"
         for request in self._open_requests():
-            if request.status == "pending" and self.now_us >= request.expires_us:
-                self._close_request(request, "expired", "nobody answered in time; expired is denied", "policy:approvals.expire_after_s")
-            elif request.about != "plan" and not self.state.incidents[request.incident_id].open:
-                self._close_request(request, "withdrawn", "the incident is closed", ev.SYSTEM)
+            if not self.state.incidents[request.incident_id].open:
+                if request.about != "plan":  # a plan's request goes with the plan
+                    self._close_request(request, "withdrawn", "the incident is closed", ev.SYSTEM)
+            elif request.status == "pending" and self.now_us >= request.expires_us:
+                self._close_request(request, "expired", "nobody answered in time; expired is denied", rule)
+            elif request.status == "granted" and self.now_us >= self._usable_until_us(request):
+                self._close_request(request, "expired", "it was granted, but the plan could not start in time", rule)
+
+    def _usable_until_us(self, request: ApprovalState) -> int:
+        """A grant of the last moment still has its undo window."""
+        return request.expires_us + round((self.rules.policy.approvals.undo_window_s + GRACE_S) * US)
 
     def _close_request(self, request: ApprovalState, outcome: str, reason: str, actor: str) -> None:
         event = acts.ApprovalClosed(request_id=request.request_id, outcome=outcome, reason=reason)  # type: ignore[arg-type]
@@ -211,7 +222,7 @@ class _Actor:
             busy = agent.plan_id or agent.plan in ("rejected", "exhausted")
             mode = self.rules.policy.mode_for(agent.type)
             mild = incident.proposed == "none"
-            if busy or mild or mode == "observe" or incident.feedback or self.now_us - incident.opened_at_us < settle_us:
+            if busy or mild or mode == "observe" or self.now_us - incident.opened_at_us < settle_us:
                 continue
             if self._note_relapse(incident):
                 continue  # memory takes the success back first; the next tick plans with it
@@ -236,15 +247,21 @@ class _Actor:
         return False
 
     def withdraw_plans(self) -> None:
-        """A plan that has not started goes when its incident does; the request to a person goes with it."""
+        """A plan that has not started goes when its incident does, or its time; the request to a person goes with it."""
         for plan in self._plans():
-            if plan.live or self.state.incidents[plan.incident_id].open:
+            if plan.live:
                 continue
             request = self.state.approvals.get(plan.request_id)
-            if request is not None and request.status in ("pending", "granted"):
-                self._close_request(request, "withdrawn", "the incident is closed", ev.SYSTEM)
-            event = acts.PlanWithdrawn(plan_id=plan.plan_id, reason="the incident closed before the plan started")
-            self.docket.add(plan.agent_id, event, correlation=plan.incident_id, cause=ev.event_id(plan.seq))
+            if not self.state.incidents[plan.incident_id].open:
+                if request is not None and request.status in ("pending", "granted"):
+                    self._close_request(request, "withdrawn", "the incident is closed", ev.SYSTEM)
+                self._withdraw(plan, "the incident closed before the plan started")
+            elif request is None and self.now_us >= plan.deadline_us:
+                self._withdraw(plan, "it could not start before its deadline")
+
+    def _withdraw(self, plan: PlanState, reason: str) -> None:
+        event = acts.PlanWithdrawn(plan_id=plan.plan_id, reason=reason)
+        self.docket.add(plan.agent_id, event, correlation=plan.incident_id, cause=ev.event_id(plan.seq))
 
     def _plans(self) -> list[PlanState]:
         return [self.state.plans[key] for key in self.state.open_plans]
@@ -263,13 +280,13 @@ class _Actor:
         if self._waits_for_containment(plan):
             return False
         if not plan.needs_approval:
-            return plan.status == "proposed"
+            return plan.status == "proposed" and self.now_us < plan.deadline_us
         request = self.state.approvals.get(plan.request_id)
         return (
             request is not None
             and request.status == "granted"
             and request.plan_hash == plan.plan_hash
-            and request.not_before_us <= self.now_us < request.expires_us + round(self.rules.policy.approvals.undo_window_s * US)
+            and request.not_before_us <= self.now_us < self._usable_until_us(request)
             and self._still_approver(request)
         )
 
@@ -282,11 +299,7 @@ class _Actor:
         if request.decided_by.removeprefix("person:") in self.rules.approvers:
             return True
         self._close_request(request, "withdrawn", f"{request.decided_by} no longer holds the role of an approver", ev.SYSTEM)
-        self.docket.add(
-            request.subject,
-            acts.PlanWithdrawn(plan_id=request.plan_id, reason="its approval lost its authority"),
-            correlation=request.incident_id,
-        )
+        self._withdraw(self.state.plans[request.plan_id], "its approval lost its authority")
         return False
 
     def _start(self, plan: PlanState) -> None:
@@ -311,13 +324,22 @@ class _Actor:
 
     def _advance(self, plan: PlanState) -> None:
         if healing.running(plan):
-            return
-        if plan.status == "compensating":
+            self._give_up_overdue(plan)
+        elif plan.status == "compensating":
             self._undo(plan, plan.reason)
         elif plan.status == "probation":
             self._judge_probation(plan)
         else:
             self._go_on(plan)
+
+    def _give_up_overdue(self, plan: PlanState) -> None:
+        """An answer that is long overdue was lost on its way to the journal: the outcome is unknown."""
+        for number, step in enumerate(plan.steps):
+            if step.status not in ("running", "compensating") or self.now_us < step.started_at_us + round((step.note.timeout_s + GRACE_S) * US):
+                continue
+            finished = acts.StepFinished if step.status == "running" else acts.CompensationFinished
+            event = finished(plan_id=plan.plan_id, step=number, action=step.note.action, outcome="unknown", detail="no answer was recorded")
+            self.docket.add(plan.agent_id, event, correlation=plan.incident_id, cause=ev.event_id(plan.seq))
 
     def _go_on(self, plan: PlanState) -> None:
         wrong = healing.went_wrong(plan)
@@ -389,14 +411,19 @@ class _Actor:
         policy = self.rules.policy.healing
         needed = policy.probation_samples * (1 + plan.rung)
         dispatches = needed * CANARY_FACTOR
+        timeout_us = round(policy.probation_timeout_s * (1 + plan.rung) * US)
         event = acts.ProbationStarted(
             plan_id=plan.plan_id,
             dispatches=dispatches,
             samples_needed=needed,
-            deadline_us=self.now_us + round(policy.probation_timeout_s * (1 + plan.rung) * US),
+            deadline_us=min(self.now_us + timeout_us, max(plan.deadline_us, self.now_us)),
         )
         self.docket.add(plan.agent_id, event, correlation=plan.incident_id, cause=ev.event_id(plan.seq))
         self._let_through(plan, dispatches)
+        self.mirror.probation_samples[plan.plan_id] = self._samples(self.state.agents[plan.agent_id].index)
+
+    def _samples(self, index: int) -> int:
+        return int(self.assessment.samples[index]) if index < len(self.assessment.samples) else 0
 
     def _let_through(self, plan: PlanState, dispatches: int) -> None:
         agent = self.state.agents[plan.agent_id]
@@ -407,12 +434,11 @@ class _Actor:
     def _judge_probation(self, plan: PlanState) -> None:
         index = self.state.agents[plan.agent_id].index
         since = self.mirror.probation_samples.get(plan.plan_id)
-        seen = int(self.assessment.samples[index]) if index < len(self.assessment.samples) else 0
+        seen = self._samples(index)
         if since is None:
-            # either it just began or the daemon was restarted: judged afresh from here, never on what was before
+            # the daemon was restarted: judged afresh from here, never on what was before
             self.mirror.probation_samples[plan.plan_id] = seen
-            if self.now_us > plan.probation_us + US:
-                self._let_through(plan, plan.samples_needed * CANARY_FACTOR)
+            self._let_through(plan, plan.samples_needed * CANARY_FACTOR)
             return
         fresh = seen - since
         nats = float(self.assessment.nats[index])
@@ -421,15 +447,18 @@ class _Actor:
         sick = finding is not None and (finding.alarm or (finding.present and finding.nats >= suspect_nats))
         if sick:
             self._end_probation(plan, False, fresh, nats, "symptoms on fresh samples")
-        elif fresh >= plan.samples_needed and nats < self._clear_below(plan, fresh, suspect_nats) and not (finding is not None and finding.present):
+        elif fresh >= plan.samples_needed and self._clear(plan, fresh, index, nats, suspect_nats) and not (finding is not None and finding.present):
             self._end_probation(plan, True, fresh, nats, f"{fresh} fresh samples without symptoms")
         elif self.now_us >= plan.probation_until_us:
             self._end_probation(plan, False, fresh, nats, f"only {fresh} of {plan.samples_needed} fresh samples in time; missing data never passes")
 
-    def _clear_below(self, plan: PlanState, fresh: int, suspect_nats: float) -> float:
-        """Evidence below which fresh samples count as healthy; a half cure shows itself between clear and suspected."""
+    def _clear(self, plan: PlanState, fresh: int, index: int, nats: float, suspect_nats: float) -> bool:
+        """Whether fresh samples count as healthy; a half cure shows itself between clear and suspected.
+
+        An agent that is not judged yet (a restart without its baseline) has shown nothing, however many samples it sends.
+        """
         spent = fresh >= plan.samples_needed * CANARY_FACTOR - 1
-        return suspect_nats if spent else CLEAR_SHARE * self.assessment.threshold_nats
+        return bool(self.assessment.ready[index]) and nats < (suspect_nats if spent else CLEAR_SHARE * self.assessment.threshold_nats)
 
     def _end_probation(self, plan: PlanState, passed: bool, samples: int, nats: float, reason: str) -> None:
         self.mirror.probation_samples.pop(plan.plan_id, None)
@@ -452,8 +481,10 @@ class _Actor:
         closed = ev.IncidentClosed(incident_id=plan.incident_id, outcome="healed", reason=f"{self._actions(plan)} verified: {reason}")
         add(agent_id, closed, correlation=plan.incident_id, cause=cause)
         agent = self.state.agents[agent_id]
-        healthy = ev.HealthChanged(before=agent.health, after="healthy", nats=float(self.assessment.nats[agent.index]), samples=0, basis="")
-        add(agent_id, healthy, correlation=plan.incident_id, cause=cause)
+        if agent.health != "healthy":
+            nats, samples = float(self.assessment.nats[agent.index]), int(self.assessment.samples[agent.index])
+            healthy = ev.HealthChanged(before=agent.health, after="healthy", nats=nats, samples=samples, basis="")
+            add(agent_id, healthy, correlation=plan.incident_id, cause=cause)
         self.docket.effects.append(ResumeLearning(agents=(agent.index,)))
         gone = {c.containment_id for c in released}
         self.docket.effects.append(Enforce(agent_id=agent_id, level=level_without(self.state, agent_id, gone)))
@@ -515,7 +546,7 @@ def propose(docket: Docket, rules: Rules, incident: IncidentState, rung: healing
             rule=rule,
             level=incident.proposed,
             expires_us=docket.now_us + round(policy.approvals.expire_after_s * US),
-            requested_by="policy:" + rule,
+            requested_by="policy:" + rule if actor == ev.SYSTEM else actor,
         )
         docket.add(agent_id, request, correlation=incident.incident_id, cause=cause)
     return plan_id

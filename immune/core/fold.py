@@ -14,7 +14,7 @@ from typing import Any
 from immune.core import codec
 from immune.core import events as ev
 from immune.core.events import Envelope, Event
-from immune.core.fold_acts import ACTS
+from immune.core.fold_acts import ACTS, desired_level
 from immune.core.state import AgentState, IncidentState, ProposalState, RunState, StateDraft
 
 Apply = Callable[[StateDraft, Envelope, Any], None]
@@ -62,9 +62,12 @@ def _ended(draft: StateDraft, envelope: Envelope, event: ev.RunEnded) -> None:
 
 
 def _enrolled(draft: StateDraft, envelope: Envelope, event: ev.AgentEnrolled) -> None:
-    draft.agents[envelope.subject] = AgentState(
-        agent_id=envelope.subject, index=event.index, type=event.type, service=event.service, last_change_seq=envelope.seq
-    )
+    if envelope.subject in draft.agents:
+        return
+    agent = AgentState(agent_id=envelope.subject, index=event.index, type=event.type, service=event.service, last_change_seq=envelope.seq)
+    # whoever joins a contained service or a stopped fleet is contained like everybody there
+    desired = desired_level(draft, agent)
+    draft.agents[envelope.subject] = replace(agent, desired=desired, deviating_since_us=envelope.at_us if desired != "none" else 0)
 
 
 def _health(draft: StateDraft, envelope: Envelope, event: ev.HealthChanged) -> None:
@@ -95,7 +98,8 @@ def _opened(draft: StateDraft, envelope: Envelope, event: ev.IncidentOpened) -> 
         changed=event.changed,
         updated_at_us=envelope.at_us,
     )
-    draft.open_incidents.append(event.incident_id)
+    if event.incident_id not in draft.open_incidents:
+        draft.open_incidents.append(event.incident_id)
     if event.scope == "agent":
         for agent_id in event.agents:
             draft.change_agent(agent_id, envelope.seq, incident_id=event.incident_id)

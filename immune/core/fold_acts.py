@@ -9,7 +9,19 @@ from typing import Any
 from immune.core import acts
 from immune.core import events as ev
 from immune.core.events import Envelope, Event
-from immune.core.state import ANSWERS_KEPT, ApprovalState, ContainmentState, Experience, PlanState, StateDraft, StepState, TaskState, memory_key
+from immune.core.state import (
+    ANSWERS_KEPT,
+    AgentState,
+    ApprovalState,
+    ContainmentState,
+    Experience,
+    PlanState,
+    RequestStatus,
+    StateDraft,
+    StepState,
+    TaskState,
+    memory_key,
+)
 
 
 def _contained(draft: StateDraft, envelope: Envelope, event: acts.Contained) -> None:
@@ -26,7 +38,7 @@ def _contained(draft: StateDraft, envelope: Envelope, event: acts.Contained) -> 
         since_us=envelope.at_us,
         seq=envelope.seq,
     )
-    draft.active_containments.append(event.containment_id)
+    _put(draft.active_containments, event.containment_id)
     _settle_levels(draft, draft.containments[event.containment_id], envelope)
 
 
@@ -35,21 +47,26 @@ def _released(draft: StateDraft, envelope: Envelope, event: acts.Released) -> No
     if known is None or not known.active:
         return
     draft.containments[event.containment_id] = replace(known, ended_at_us=envelope.at_us, basis=event.basis)
-    draft.active_containments.remove(event.containment_id)
+    _drop(draft.active_containments, event.containment_id)
     _settle_levels(draft, known, envelope)
 
 
 def _settle_levels(draft: StateDraft, changed: ContainmentState, envelope: Envelope) -> None:
     """The desired level of everyone this containment covers: the strongest of all that are in force."""
-    active = [draft.containments[key] for key in draft.active_containments]
     if changed.scope == "agent":
         concerned = [draft.agents[changed.target]] if changed.target in draft.agents else []
     else:
         concerned = [agent for agent in draft.agents.values() if changed.covers(agent)]
     for agent in concerned:
-        desired = max((c.level for c in active if c.covers(agent)), key=ev.LEVELS.index, default="none")
+        desired = desired_level(draft, agent)
         since = envelope.at_us if desired != agent.observed else 0
         draft.change_agent(agent.agent_id, envelope.seq, desired=desired, deviating_since_us=since)
+
+
+def desired_level(draft: StateDraft, agent: AgentState) -> ev.Level:
+    """The strongest level of all containments in force that cover an agent."""
+    active = [draft.containments[key] for key in draft.active_containments]
+    return max((c.level for c in active if c.covers(agent)), key=ev.LEVELS.index, default="none")
 
 
 def _observed(draft: StateDraft, envelope: Envelope, event: acts.EnforcementObserved) -> None:
@@ -82,7 +99,7 @@ def _plan_proposed(draft: StateDraft, envelope: Envelope, event: acts.PlanPropos
         deadline_us=event.deadline_us,
         seq=envelope.seq,
     )
-    draft.open_plans.append(event.plan_id)
+    _put(draft.open_plans, event.plan_id)
     draft.change_agent(envelope.subject, envelope.seq, plan_id=event.plan_id, plan="awaiting_approval" if event.needs_approval else "none")
 
 
@@ -99,7 +116,9 @@ def _step_started(draft: StateDraft, envelope: Envelope, event: acts.StepStarted
 
 
 def _step_finished(draft: StateDraft, envelope: Envelope, event: acts.StepFinished) -> None:
-    _change_step(draft, event.plan_id, event.step, status=event.outcome, detail=event.detail, finished_nth=envelope.seq)
+    # an answer that comes after the outcome was given up as unknown changes nothing: its undoing may have begun
+    if _step_status(draft, event.plan_id, event.step) == "running":
+        _change_step(draft, event.plan_id, event.step, status=event.outcome, detail=event.detail, finished_nth=envelope.seq)
 
 
 def _undo_started(draft: StateDraft, envelope: Envelope, event: acts.CompensationStarted) -> None:
@@ -109,7 +128,8 @@ def _undo_started(draft: StateDraft, envelope: Envelope, event: acts.Compensatio
 
 def _undo_finished(draft: StateDraft, envelope: Envelope, event: acts.CompensationFinished) -> None:
     status = "compensated" if event.outcome == "succeeded" else "uncompensated"
-    _change_step(draft, event.plan_id, event.step, status=status, detail=event.detail)
+    if _step_status(draft, event.plan_id, event.step) == "compensating":
+        _change_step(draft, event.plan_id, event.step, status=status, detail=event.detail)
 
 
 def _probation_started(draft: StateDraft, envelope: Envelope, event: acts.ProbationStarted) -> None:
@@ -201,7 +221,7 @@ def _requested(draft: StateDraft, envelope: Envelope, event: acts.ApprovalReques
         expires_us=event.expires_us,
         seq=envelope.seq,
     )
-    draft.open_approvals.append(event.request_id)
+    _put(draft.open_approvals, event.request_id)
     _change_plan(draft, event.plan_id, status="waiting", request_id=event.request_id)
 
 
@@ -209,9 +229,13 @@ def _granted(draft: StateDraft, envelope: Envelope, event: acts.ApprovalGranted)
     known = draft.approvals.get(event.request_id)
     if known is None or known.status != "pending":
         return
+    # what is not about a plan takes effect with the grant itself, so nothing is left to start or to take back
+    status: RequestStatus = "granted" if known.about == "plan" else "used"
     draft.approvals[event.request_id] = replace(
-        known, status="granted", decided_by=envelope.actor, decided_at_us=envelope.at_us, not_before_us=event.not_before_us, reason=event.reason
+        known, status=status, decided_by=envelope.actor, decided_at_us=envelope.at_us, not_before_us=event.not_before_us, reason=event.reason
     )
+    if status == "used":
+        _drop(draft.open_approvals, event.request_id)
     _change_plan(draft, known.plan_id, status="granted")
 
 
@@ -266,6 +290,16 @@ def _change_step(draft: StateDraft, plan_id: str, number: int, **changes: Any) -
         steps = list(known.steps)
         steps[number] = replace(steps[number], **changes)
         draft.plans[plan_id] = replace(known, steps=tuple(steps))
+
+
+def _step_status(draft: StateDraft, plan_id: str, number: int) -> str:
+    known = draft.plans.get(plan_id)
+    return known.steps[number].status if known is not None and 0 <= number < len(known.steps) else ""
+
+
+def _put(items: list[str], item: str) -> None:
+    if item not in items:
+        items.append(item)
 
 
 def _drop(items: list[str], item: str) -> None:

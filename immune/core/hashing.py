@@ -14,7 +14,7 @@ _TO_UNIT = np.float32(2.0**-24)
 
 def sample_keys(seed: int, agents: NDArray[np.int64], samples: NDArray[np.int64]) -> NDArray[np.uint64]:
     """One 64-bit key for each (agent, sample number), shape (n,)."""
-    key = _mix(agents.astype(np.uint64) + np.uint64(seed & 0xFFFFFFFFFFFFFFFF) * _GOLDEN)
+    key = _mix(agents.astype(np.uint64) + np.uint64(seed * int(_GOLDEN) & 0xFFFFFFFFFFFFFFFF))
     return _mix(key ^ (samples.astype(np.uint64) * _GOLDEN))
 
 

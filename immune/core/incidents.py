@@ -143,15 +143,21 @@ class Examiner:
         index = self.state.agents[incident.agents[0]].index
         finding = findings.get(index)
         if finding is not None and finding.explained_by:
+            if self._under_treatment(incident.agents[0]):
+                return  # the plan comes to its own end first; what took effect is not left standing unjudged
             self._close(record, incident, "explained", f"part of a shared cause: {self._shared(finding.explained_by)}")
         elif finding is not None and finding.present:
             judgement = self._judge(finding)
             cause = self._update(record, incident, finding.nats, incident.agents, judgement)
             self._propose(record, incident.incident_id, incident.agents[0], judgement, cause or ev.event_id(incident.opened_seq))
-        elif self.state.agents[incident.agents[0]].desired != "none":
+        elif self.state.agents[incident.agents[0]].desired != "none" or self._under_treatment(incident.agents[0]):
             return  # a contained agent gets well by a probation or by a person, not by being kept from working
         elif self._away_us(incident, int(self.mirror.present_us[index])) >= self.policy.detection.close_after_s * US:
             self._close(record, incident, "recovered", self._stayed_away())
+
+    def _under_treatment(self, agent_id: str) -> bool:
+        plan = self.state.plans.get(self.state.agents[agent_id].plan_id)
+        return plan is not None and plan.live
 
     def _shared(self, key: str) -> str:
         return next((in_common(cohort) for cohort in self.assessment.cohorts if cohort.key == key), key)

@@ -110,7 +110,7 @@ def headline(page: RunPage) -> str:
         fell = f"{count(len(sick), 'agent').capitalize()} of {len(page.fleet)} fell sick in {span}"
         sentences.append(f"{fell}; {_noticed(sorted(map(_delay_s, own)))}.")
     for incident in shared[:2]:
-        what = "the whole fleet" if incident.scope == "fleet" else f"same {cohort_words(incident.cohort)}"
+        what = "across the fleet" if incident.scope == "fleet" else f"same {cohort_words(incident.cohort)}"
         sentences.append(f"A shared cause ({what}) moved {count(len(incident.agents), 'agent')} together and was kept as one incident.")
     spared = len(page.fleet) - len(touched)
     if spared > 0:

@@ -29,7 +29,7 @@ def incident_who(incident: IncidentState) -> str:
     if incident.scope == "agent":
         return ", ".join(incident.agents)
     many = f"{len(incident.agents):,} agent" + ("" if len(incident.agents) == 1 else "s")
-    return f"the whole fleet ({many})" if incident.scope == "fleet" else f"same {cohort_words(incident.cohort)} ({many})"
+    return f"across the fleet ({many})" if incident.scope == "fleet" else f"same {cohort_words(incident.cohort)} ({many})"
 
 
 def looks_like(kinds: Sequence[tuple[str, float]]) -> str:

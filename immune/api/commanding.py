@@ -1,0 +1,389 @@
+"""Routes that act: checked by the core's commands, durable before they are answered, refusals on record too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from immune.api.idempotency import known_answer, slot_of, with_answer
+from immune.api.problems import ACTED, json_response, problem_document
+from immune.api.routing import APPROVERS, OPERATORS, REPORTERS, BodyField, Call, Handler, Route
+from immune.api.seams import Document
+from immune.core import acts
+from immune.core import events as ev
+from immune.core.commands import CommandError, Commands
+from immune.core.decision import Decision
+from immune.core.events import LEVELS, Draft
+from immune.core.vitals import AgentIdentity, check_agent_id
+from immune.errors import InputError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a command decided, and what is said about it."""
+
+    decision: Decision
+    document: Document
+
+
+Decide = Callable[[Commands, Call], Order]
+TargetOf = Callable[[Call], str]
+
+REASON = BodyField(name="reason", says="say why, for whoever reads it later")
+OPTIONAL_REASON = BodyField(name="reason", required=False, says="why")
+LEVEL = BodyField(name="level", options=LEVELS[1:], says="one of " + " ".join(LEVELS[1:]))
+
+
+def command(name: str, decide: Decide, target: TargetOf = lambda call: call.id) -> Handler:
+    """A handler that carries one command out."""
+
+    async def handle(call: Call) -> web.StreamResponse:
+        return carry_out(call, name, target(call), decide)
+
+    return handle
+
+
+def carry_out(call: Call, name: str, target: str, decide: Decide) -> web.Response:
+    """Decide, make it durable together with the answer, answer. Nothing else runs between looking and writing."""
+    context = call.context
+    engine = context.engine
+    context.refresh_approvers()
+    slot = slot_of(call.request, call.principal, name, call.raw)
+    if slot is not None and (known := known_answer(slot, engine.state)) is not None:
+        context.counters.replayed += 1
+        return json_response(known[1], status=known[0], headers={"Idempotency-Replayed": "true"})
+    commands = Commands(state=engine.state, rules=engine.rules, principal=call.principal, now_us=call.now_us)
+    try:
+        order = decide(commands, call)
+    except CommandError as error:
+        if error.status in ACTED:
+            document = problem_document(error, call.request_id)
+            context.counters.refused_acts += 1
+            engine.submit(with_answer(commands.refusal(name, target, error), slot, error.status, document, call.now_us))
+        raise
+    first = engine.state.seq + 1
+    events = [ev.event_id(first + n) for n in range(len(order.decision.drafts))]
+    document = {"command": name, "by": call.principal.actor, "at": ev.iso(call.now_us), **order.document, "events": events}
+    engine.submit(with_answer(order.decision, slot, 200, document, call.now_us))
+    return json_response(document)
+
+
+def refuse(call: Call, name: str, target: str, error: CommandError) -> CommandError:
+    """Put an attempt on record that is refused before there is a command for it; the error to raise."""
+    engine = call.context.engine
+    commands = Commands(state=engine.state, rules=engine.rules, principal=call.principal, now_us=call.now_us)
+    call.context.counters.refused_acts += 1
+    engine.submit(commands.refusal(name, target, error))
+    return error
+
+
+# -- what each command does ----------------------------------------------------------------------------------------------
+
+
+def _decide_approval(commands: Commands, call: Call) -> Order:
+    decision = call.text("decision")
+    found = commands.decide(call.id, decision, call.text("reason"), call.text("plan_hash"))
+    document: Document = {"id": call.id, "decision": decision, "status": "granted" if decision == "approve" else "rejected"}
+    granted = next((draft.event for draft in found.drafts if isinstance(draft.event, acts.ApprovalGranted)), None)
+    if granted is not None:
+        document["not_before"] = ev.iso(granted.not_before_us)
+    return Order(decision=found, document=document)
+
+
+def _undo_approval(commands: Commands, call: Call) -> Order:
+    return Order(decision=commands.take_back(call.id, call.text("reason")), document={"id": call.id, "status": "rejected"})
+
+
+def _contain_agent(commands: Commands, call: Call) -> Order:
+    return _contain(commands, "agent", call.agent_id, call.text("level"), call.text("reason"))
+
+
+def _contain_scope(commands: Commands, call: Call) -> Order:
+    scope = call.text("scope")
+    target = call.text("target") or ("fleet" if scope == "fleet" else "")
+    return _contain(commands, scope, _in_nfc(target) if scope == "agent" else target, call.text("level"), call.text("reason"))
+
+
+def _stop(commands: Commands, call: Call) -> Order:
+    return _contain(commands, "fleet", "fleet", "isolated", call.text("reason"))
+
+
+def _contain(commands: Commands, scope: str, target: str, level: str, reason: str) -> Order:
+    decision = commands.contain(scope, target, level, reason)
+    ids = [draft.event.containment_id for draft in decision.drafts if isinstance(draft.event, acts.Contained)]
+    return Order(decision=decision, document={"scope": scope, "target": target, "level": level, "containments": ids})
+
+
+def _release_agent(commands: Commands, call: Call) -> Order:
+    return _release(commands, call.agent_id, call)
+
+
+def _release_target(commands: Commands, call: Call) -> Order:
+    return _release(commands, _in_nfc(call.id), call)
+
+
+def _release(commands: Commands, target: str, call: Call) -> Order:
+    decision = commands.release(target, call.text("reason") or call.request.query.get("reason", "")[:500])
+    ids = [draft.event.containment_id for draft in decision.drafts if isinstance(draft.event, acts.Released)]
+    return Order(decision=decision, document={"target": target, "released": ids})
+
+
+def _heal(commands: Commands, call: Call) -> Order:
+    decision = commands.heal(call.agent_id, now=call.flag("now"))
+    proposed = next(draft.event for draft in decision.drafts if isinstance(draft.event, acts.PlanProposed))
+    asked = next((draft.event.request_id for draft in decision.drafts if isinstance(draft.event, acts.ApprovalRequested)), None)
+    steps = [call.context.papers.step_document(note) for note in proposed.steps]
+    document = {"agent": call.agent_id, "plan": proposed.plan_id, "plan_hash": proposed.plan_hash, "approval": asked, "steps": steps}
+    return Order(decision=decision, document=document)
+
+
+def _dry_run(call: Call) -> web.Response:
+    engine = call.context.engine
+    commands = Commands(state=engine.state, rules=engine.rules, principal=call.principal, now_us=call.now_us)
+    rung = commands.dry_run(call.agent_id)
+    agent = engine.state.agents[call.agent_id]
+    incident = engine.state.incidents[agent.incident_id]
+    notes = rung.steps
+    policy = engine.rules.policy
+    lasting = [note.action for note in notes if not note.reversible]
+    severe = incident.severity >= policy.approvals.severity_at
+    asks = severe or (bool(policy.approvals.irreversible_needs_person) and any(note.action in lasting and note.tier >= 3 for note in notes))  # noqa: PLR2004 - as in core.acting.propose
+    return json_response(
+        {
+            "dry_run": True,
+            "agent": call.agent_id,
+            "incident": incident.incident_id,
+            "diagnosis": incident.top_kind,
+            "severity": incident.severity,
+            "rung": rung.number,
+            "steps": [call.context.papers.step_document(note) for note in notes],
+            "risk": {"tier": max((note.tier for note in notes), default=0), "cannot_be_undone": lasting},
+            "would_ask_a_person": asks or policy.mode_for(agent.type) == "recommend",
+            "skipped": [{"action": action, "reason": reason} for action, reason in rung.skipped],
+        }
+    )
+
+
+_heal_now = command("heal", _heal)
+
+
+async def _heal_or_look(call: Call) -> web.StreamResponse:
+    # looking changes nothing, so it needs no key, no record, and no more than a reader's role
+    if call.flag("dry_run"):
+        return _dry_run(call)
+    return await _heal_now(call)
+
+
+def _report(commands: Commands, call: Call) -> Order:
+    return Order(decision=commands.report(call.agent_id, call.text("reason")), document={"agent": call.agent_id})
+
+
+def _retire(commands: Commands, call: Call) -> Order:
+    return Order(decision=commands.retire(call.agent_id, call.text("reason")), document={"agent": call.agent_id})
+
+
+def _feedback(commands: Commands, call: Call) -> Order:
+    verdict = call.text("verdict")
+    decision = commands.feedback(call.id, verdict, call.text("cause"), call.text("reason"))
+    return Order(decision=decision, document={"incident": call.id, "verdict": verdict})
+
+
+def _announce(commands: Commands, call: Call) -> Order:
+    until_us = call.time_us("until")
+    decision = commands.announce(call.text("cohort"), until_us, call.text("reason"))
+    return Order(decision=decision, document={"cohort": call.text("cohort"), "until": ev.iso(until_us)})
+
+
+def _enroll(commands: Commands, call: Call) -> Order:
+    """The agent itself, and before it whoever came in with samples since the last tick: indices have no gaps."""
+    agent_id = _in_nfc(call.text("id"))
+    if agent_id in commands.state.agents:
+        raise CommandError(409, "it is enrolled already", field="id", value=agent_id, way_out=f"see `immune agents show {agent_id}`")
+    roster = call.context.engine.desk.roster
+    roster.enroll(AgentIdentity(agent_id=agent_id, type=call.text("type"), service=call.text("service")))
+    known = len(commands.state.agents)
+    drafts = []
+    for index, who in enumerate(roster.identities[known:], known):
+        event = ev.AgentEnrolled(index=index, type=who.type, service=who.service)
+        actor = call.principal.actor if who.agent_id == agent_id else ev.SYSTEM
+        drafts.append(Draft(at_us=call.now_us, subject=who.agent_id, event=event, actor=actor))
+    call.context.engine.telemetry.name_agents(commands.state.run_id, known, [draft.subject for draft in drafts])
+    return Order(decision=Decision(drafts=tuple(drafts)), document={"agent": agent_id, "index": roster.find(agent_id)})
+
+
+def _in_nfc(text: str) -> str:
+    try:
+        return check_agent_id(text)
+    except InputError as error:
+        raise CommandError(400, error.what, field="id", value=text, way_out=error.way_out) from None
+
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        method="POST",
+        path="/v1/approvals/{id}/decision",
+        handler=command("approvals.decide", _decide_approval),
+        summary="Approve or reject a request: 403 role, 409 decided (by whom, when), 410 expired, 412 another plan",
+        roles=APPROVERS,
+        command="approvals.decide",
+        body="fields",
+        fields=(
+            BodyField(name="decision", options=("approve", "reject"), says="approve or reject"),
+            BodyField(name="plan_hash", max_length=128, says="the hash of the plan that you saw"),
+            BodyField(name="reason", required=False, says="needed for a rejection"),
+        ),
+    ),
+    Route(
+        method="POST",
+        path="/v1/approvals/{id}/undo",
+        handler=command("approvals.undo", _undo_approval),
+        summary="Take a grant back within the undo window",
+        roles=APPROVERS,
+        command="approvals.undo",
+        body="fields",
+        fields=(OPTIONAL_REASON,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/agents",
+        handler=command("enroll", _enroll, lambda call: call.text("id")),
+        summary="Enroll an agent before its first sample",
+        roles=OPERATORS,
+        command="enroll",
+        body="fields",
+        fields=(
+            BodyField(name="id", max_length=128, says="the agent's id"),
+            BodyField(name="type", required=False, max_length=128, says="its type"),
+            BodyField(name="service", required=False, max_length=128, says="the service it belongs to"),
+        ),
+    ),
+    Route(
+        method="POST",
+        path="/v1/agents/{id}/contain",
+        handler=command("contain", _contain_agent),
+        summary="Contain an agent until released",
+        roles=OPERATORS,
+        command="contain",
+        body="fields",
+        fields=(LEVEL, REASON),
+    ),
+    Route(
+        method="POST",
+        path="/v1/agents/{id}/release",
+        handler=command("release", _release_agent),
+        summary="End every containment of an agent and close its incident, by name",
+        roles=OPERATORS,
+        command="release",
+        body="fields",
+        fields=(REASON,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/agents/{id}/heal",
+        handler=_heal_or_look,
+        summary="Ask for a plan; `now` decides it by name (approver); `dry_run` shows steps, risk and undo and does nothing",
+        roles=OPERATORS,
+        command="heal",
+        body="fields",
+        fields=(
+            BodyField(name="now", type="boolean", required=False, says="decide it by name, at once"),
+            BodyField(name="dry_run", type="boolean", required=False, says="only show the plan"),
+        ),
+    ),
+    Route(
+        method="POST",
+        path="/v1/agents/{id}/report",
+        handler=command("report", _report),
+        summary="Say that an agent is sick: evidence with a name on it, not an order",
+        roles=REPORTERS,
+        command="report",
+        body="fields",
+        fields=(REASON,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/agents/{id}/retire",
+        handler=command("retire", _retire),
+        summary="Retire an agent: neither judged nor missed until it sends again",
+        roles=OPERATORS,
+        command="retire",
+        body="fields",
+        fields=(OPTIONAL_REASON,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/incidents/{id}/feedback",
+        handler=command("feedback", _feedback),
+        summary="A verdict on an incident: false alarm, new normal, or the actual cause",
+        roles=OPERATORS,
+        command="feedback",
+        body="fields",
+        fields=(
+            BodyField(name="verdict", options=("false_alarm", "new_normal", "cause"), says="false_alarm, new_normal or cause"),
+            BodyField(name="cause", required=False, says="a kind of infection, or your own words"),
+            OPTIONAL_REASON,
+        ),
+    ),
+    Route(
+        method="POST",
+        path="/v1/announcements",
+        handler=command("announce", _announce, lambda call: call.text("cohort")),
+        summary="Announce a change of a cohort until a time",
+        roles=OPERATORS,
+        command="announce",
+        body="fields",
+        fields=(
+            BodyField(name="cohort", max_length=200, says="for example version=2"),
+            BodyField(name="until", type="time", says="ISO 8601 or epoch seconds"),
+            OPTIONAL_REASON,
+        ),
+    ),
+    Route(
+        method="POST",
+        path="/v1/containments",
+        handler=command("contain", _contain_scope, lambda call: call.text("target") or call.text("scope")),
+        summary="Contain the fleet, a service, an agent or a tool until released",
+        roles=OPERATORS,
+        command="contain",
+        body="fields",
+        fields=(
+            BodyField(name="scope", options=("fleet", "service", "agent", "tool"), says="fleet, service, agent or tool"),
+            BodyField(name="target", required=False, max_length=256, says="which one; not needed for the fleet"),
+            LEVEL,
+            REASON,
+        ),
+    ),
+    Route(
+        method="POST",
+        path="/v1/containments/{id}/release",
+        handler=command("release", _release_target),
+        summary="End every containment of a target: an agent, a service, a tool, or `fleet`",
+        roles=OPERATORS,
+        command="release",
+        body="fields",
+        fields=(REASON,),
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/containments/{id}",
+        handler=command("release", _release_target),
+        summary="The same as POST …/release; the reason in the body or the query",
+        roles=OPERATORS,
+        command="release",
+        body="fields",
+        fields=(OPTIONAL_REASON,),
+        query=(("reason", "why, where there is no body"),),
+    ),
+    Route(
+        method="POST",
+        path="/v1/stop",
+        handler=command("stop", _stop, lambda _: "fleet"),
+        summary="Isolate the whole fleet with one event; undone by releasing `fleet`",
+        roles=OPERATORS,
+        command="stop",
+        body="fields",
+        fields=(REASON,),
+    ),
+)

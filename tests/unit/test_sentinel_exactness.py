@@ -1,0 +1,89 @@
+"""Equal inputs give equal outputs, however they are cut, ordered, grown, stored and loaded."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from immune.core.vitals import SampleBatch
+from tests.unit.sentinel_fleet import LATENCY, Watch, at, batch
+
+
+def test_the_same_samples_give_the_same_judgement_twice() -> None:
+    a, b = Watch(5, seed=21), Watch(5, seed=21)
+    for first, second in zip(a.run(0, 80), b.run(0, 80), strict=True):
+        assert np.array_equal(first.nats, second.nats)
+        assert first.findings == second.findings
+    assert a.sentinel.snapshot() == b.sentinel.snapshot()
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.integers(0, 1000), st.randoms(use_true_random=False))
+def test_the_order_of_agents_in_a_batch_changes_nothing(seed: int, shuffle) -> None:  # type: ignore[no-untyped-def]
+    straight, mixed = Watch(6, seed=seed), Watch(6, seed=seed)
+    for tick in range(30):
+        values = straight.healthy()
+        order = list(range(6))
+        shuffle.shuffle(order)
+        straight.sentinel.observe(batch(tick, values), at(tick))
+        mixed.sentinel.observe(batch(tick, values).take(np.array(order)), at(tick))
+    assert straight.sentinel.snapshot() == mixed.sentinel.snapshot()
+
+
+def test_several_samples_of_an_agent_in_one_batch_equal_batches_one_after_the_other() -> None:
+    one, many = Watch(4, seed=22), Watch(4, seed=22)
+    for start in range(0, 60, 3):
+        parts = [batch(tick, one.healthy()) for tick in range(start, start + 3)]
+        for part in parts:
+            one.sentinel.observe(part, at(start + 2))
+        together = many.sentinel.observe(SampleBatch.concatenate(parts), at(start + 2))
+        assert together.samples.tolist() == [start + 3] * 4
+    assert one.sentinel.snapshot() == many.sentinel.snapshot()
+
+
+def test_a_snapshot_restored_goes_on_bit_for_bit() -> None:
+    watch, twin = Watch(5, seed=23), Watch(5, seed=23)
+
+    def fault(tick: int, values: np.ndarray) -> None:
+        values[2, LATENCY] *= 5 if tick >= 60 else 1
+
+    watch.run(0, 66, fault)
+    stored = watch.sentinel.snapshot()
+    twin.rng = np.random.default_rng(0)
+    twin.sentinel.restore(stored)
+    assert twin.sentinel.snapshot() == stored
+    for tick in range(66, 100):
+        values = watch.healthy()
+        fault(tick, values)
+        a, b = watch.sentinel.observe(batch(tick, values), at(tick)), twin.sentinel.observe(batch(tick, values), at(tick))
+        assert np.array_equal(a.nats, b.nats)
+        assert a.findings == b.findings
+    assert watch.sentinel.snapshot() == twin.sentinel.snapshot()
+
+
+def test_a_roster_that_grows_during_the_run_equals_one_that_was_full_from_the_start() -> None:
+    full, growing = Watch(40, seed=24), Watch(40, seed=24, enrolled=3)
+    last = None
+    for tick in range(40):
+        values = full.healthy()
+        present = np.arange(3 if tick < 20 else 40)
+        if tick == 20:
+            for index in range(3, 40):
+                growing.enroll(index)
+        sample = batch(tick, values[present], present)
+        last = full.sentinel.observe(sample, at(tick)), growing.sentinel.observe(sample, at(tick))
+    assert last is not None
+    assert np.array_equal(last[0].nats, last[1].nats)
+    assert np.array_equal(full.sentinel.bands().expected, growing.sentinel.bands().expected, equal_nan=True)
+
+
+def test_absent_agents_do_not_disturb_present_ones() -> None:
+    alone, beside = Watch(6, seed=25, types=6), Watch(6, seed=25, types=6)
+    for tick in range(60):
+        values = alone.healthy()
+        some = np.array([0, 2, 5])
+        alone.sentinel.observe(batch(tick, values[some], some), at(tick))
+        beside.sentinel.observe(batch(tick, values), at(tick))
+    a, b = alone.sentinel.bands().expected, beside.sentinel.bands().expected
+    assert np.array_equal(a[[0, 2, 5]], b[[0, 2, 5]])
