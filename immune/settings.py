@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,20 +13,57 @@ from immune.core.policy_file import read_policy
 from immune.errors import InputError
 
 DEFAULT_DATA_DIR = Path(".immune")
+DEFAULT_PORT = 8710
+PORT_MAX = 65_535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings of one process."""
+    """The settings of one process. Port 0 takes a free one."""
 
     data_dir: Path = DEFAULT_DATA_DIR
+    port: int = DEFAULT_PORT
 
 
-def load_settings(*, data_dir: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
-    """Settings from the environment and flags; a flag that is None was not given."""
+def load_settings(
+    *, config: Path | None = None, data_dir: Path | None = None, port: int | None = None, environment: Mapping[str, str] | None = None
+) -> Settings:
+    """Settings from ``[daemon]`` of a file, the environment and flags; a flag that is None was not given.
+
+    Raises InputError, naming where the wrong value stands.
+    """
     env = os.environ if environment is None else environment
-    chosen = data_dir or (Path(env["IMMUNE_DATA_DIR"]) if env.get("IMMUNE_DATA_DIR") else DEFAULT_DATA_DIR)
-    return Settings(data_dir=chosen)
+    table = _daemon_table(config)
+    folder = table.get("data_dir", str(DEFAULT_DATA_DIR))
+    if not isinstance(folder, str) or not folder:
+        raise InputError("not a directory", field="daemon.data_dir", value=folder, way_out='for example data_dir = ".immune"')
+    chosen = data_dir or Path(env.get("IMMUNE_DATA_DIR") or folder)
+    return Settings(data_dir=chosen, port=_port(port, env.get("IMMUNE_PORT"), table.get("port")))
+
+
+def _daemon_table(config: Path | None) -> Mapping[str, object]:
+    if config is None:
+        return {}
+    try:
+        table = tomllib.loads(read_policy_text(config)).get("daemon", {})
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"not valid TOML: {error}", field="--config", value=str(config), way_out="see https://toml.io") from None
+    unknown = set(table) - {"data_dir", "port"} if isinstance(table, dict) else {"daemon"}
+    if unknown:
+        raise InputError("unknown key in [daemon]", field="daemon", value=sorted(unknown)[0], way_out="data_dir and port are known")
+    return dict(table)
+
+
+def _port(flag: int | None, environment: str | None, configured: object) -> int:
+    field, value = next(
+        ((name, given) for name, given in (("--port", flag), ("IMMUNE_PORT", environment or None), ("daemon.port", configured)) if given is not None),
+        ("", DEFAULT_PORT),
+    )
+    if isinstance(value, str) and value.isdecimal():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= PORT_MAX:
+        raise InputError("not a port", field=field, value=value, way_out="give 0 (any free one) to 65535")
+    return value
 
 
 def load_policy(path: Path | None) -> Policy:

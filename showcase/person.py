@@ -11,6 +11,7 @@ from immune.runtime.engine import Engine
 US = 1_000_000
 THINKING_S = 3.0
 NAME = "demo"
+REASONS = {"approve": "approved in the demo", "reject": "rejected in the demo"}
 PERSON = Principal(name=NAME, role="approver")
 
 
@@ -48,7 +49,7 @@ class DemoPerson:
         engine = self.engine
         commands = Commands(state=engine.state, rules=engine.rules, principal=PERSON, now_us=now_us)
         try:
-            engine.submit(commands.decide(request.request_id, decision, f"{decision}d in the demo", request.plan_hash))
+            engine.submit(commands.decide(request.request_id, decision, REASONS[decision], request.plan_hash))
             self.last_refusal = ""
         except CommandError as refused:
             self.last_refusal = str(refused)

@@ -97,7 +97,8 @@ class LiveScreen:
             return self.person.last_refusal or f"report will be in {self.choices.out / 'report.html'}   Ctrl-C ends the demo"
         request = waiting[0]
         plan = self.engine.state.plans.get(request.plan_id)
-        what = " then ".join(step.note.action for step in plan.steps) if plan else f"lift the {request.about}"
+        otherwise = "lift the fleet brake" if request.about == "brake" else f"contain ({request.level})"
+        what = " then ".join(step.note.action for step in plan.steps) if plan else otherwise
         left_s = max(0, (request.expires_us - now_us) // US)
         ask = "[a] approve  [r] reject" if self.choices.decide.value == "ask" else f"the script will {self.choices.decide.value}"
         return f"{request.request_id} asks: {what} on {request.subject}, severity {request.severity:.1f}, expires in {left_s} s   {ask}"

@@ -21,7 +21,7 @@ class SimulatedConnector:
 
     def __init__(self, fleet: SimulatedFleet) -> None:
         self.fleet = fleet
-        self._answered: dict[str, Answer] = {}
+        self._answered: dict[str, ActionAnswer] = {}
         self._epoch = 0
 
     def knows(self, agent_id: str) -> bool:
@@ -41,6 +41,8 @@ class SimulatedConnector:
 
     async def allow(self, agent_id: str, dispatches: int, *, epoch: int) -> Answer:
         """Let it do a few steps."""
+        if not self._fence(epoch):
+            return Answer(outcome="failed", detail="a newer writer gives the orders")
         try:
             self.fleet.canary(agent_id, dispatches)
         except ImmuneError as refused:
@@ -52,16 +54,16 @@ class SimulatedConnector:
         if not self._fence(epoch):
             return Answer(outcome="failed", detail="a newer writer gives the orders")
         if key not in self._answered:
-            self._answered[key] = await self._wait(self.fleet.perform(agent_id, action))
-        return self._answered[key]
+            self._answered[key] = self.fleet.perform(agent_id, action)
+        return await self._wait(self._answered[key])
 
     async def compensate(self, agent_id: str, action: str, *, key: str, epoch: int) -> Answer:
         """Undo the action in the simulated world."""
         if not self._fence(epoch):
             return Answer(outcome="failed", detail="a newer writer gives the orders")
         if key not in self._answered:
-            self._answered[key] = await self._wait(self.fleet.compensate(agent_id, action))
-        return self._answered[key]
+            self._answered[key] = self.fleet.compensate(agent_id, action)
+        return await self._wait(self._answered[key])
 
     def _fence(self, epoch: int) -> bool:
         self._epoch = max(self._epoch, epoch)

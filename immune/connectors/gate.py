@@ -15,29 +15,26 @@ REMEMBERED = 100_000
 
 
 class GateConnector:
-    """Remembers, per agent, the level it was last told and how many canary dispatches are left."""
+    """Remembers, per agent, the level it was last told and how many canary dispatches are left; the oldest are forgotten first."""
 
     name = "gate"
 
     def __init__(self, limit: int = REMEMBERED) -> None:
         self.limit = limit
         self.forgotten = 0
-        self._level: OrderedDict[str, Level] = OrderedDict()
         self._told: OrderedDict[str, Level] = OrderedDict()
-        self._canary: dict[str, int] = {}
+        self._canary: OrderedDict[str, int] = OrderedDict()
 
     def knows(self, agent_id: str) -> bool:
         """Everyone: the gate stands last in line."""
         return bool(agent_id)
 
     async def contain(self, agent_id: str, level: Level, *, epoch: int) -> Answer:
-        """Answer with this level from now on."""
-        self._level[agent_id] = level
+        """Take back what canary work is left; which level an agent is told is decided when it asks."""
         self._canary.pop(agent_id, None)
         if level == "none":
             # nobody needs to ask to be free
-            self._told[agent_id] = level
-        self._bound()
+            self._tell(agent_id, level)
         return Answer(outcome="succeeded", detail="the gate answers so from now on; it holds once the agent asks")
 
     def observed(self, agent_id: str) -> Level | None:
@@ -47,6 +44,9 @@ class GateConnector:
     async def allow(self, agent_id: str, dispatches: int, *, epoch: int) -> Answer:
         """Open the gate for this many passages."""
         self._canary[agent_id] = dispatches
+        self._canary.move_to_end(agent_id)
+        while len(self._canary) > self.limit:
+            self._canary.popitem(last=False)
         return Answer(outcome="succeeded")
 
     async def perform(self, agent_id: str, action: str, *, key: str, epoch: int) -> Answer:
@@ -59,19 +59,16 @@ class GateConnector:
 
     def ask(self, agent_id: str, level: Level) -> tuple[bool, Level]:
         """An agent asks whether it may act while `level` is decided for it: (may it, level it is told)."""
-        if LEVELS.index(level) >= LEVELS.index("isolated"):
-            if self._canary.get(agent_id, 0) > 0:
-                self._canary[agent_id] -= 1
-                return True, level
-            self._told[agent_id] = level
-            return False, level
-        self._told[agent_id] = level
-        self._bound()
-        return True, level
+        stopped = LEVELS.index(level) >= LEVELS.index("isolated")
+        if stopped and self._canary.get(agent_id, 0) > 0:
+            self._canary[agent_id] -= 1
+            return True, level
+        self._tell(agent_id, level)
+        return not stopped, level
 
-    def _bound(self) -> None:
+    def _tell(self, agent_id: str, level: Level) -> None:
+        self._told[agent_id] = level
+        self._told.move_to_end(agent_id)
         while len(self._told) > self.limit:
             self._told.popitem(last=False)
             self.forgotten += 1
-        while len(self._level) > self.limit:
-            self._level.popitem(last=False)

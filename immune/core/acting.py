@@ -23,7 +23,7 @@ CANARY_FACTOR = 3
 """Canary dispatches for every sample needed: evidence that is neither way asks for more samples, up to this bound."""
 
 GRACE_S = 60.0
-"""How long an answer may be overdue, or a grant of the last moment unused, before it is given up."""
+"""How long a step's answer may be overdue before it is given up."""
 
 CLEAR_SHARE = 0.25
 """A probation passes early only below this share of the threshold; what lies between that and suspicion waits for more samples."""
@@ -206,7 +206,7 @@ class _Actor:
 
     def _usable_until_us(self, request: ApprovalState) -> int:
         """A grant of the last moment still has its undo window."""
-        return request.expires_us + round((self.rules.policy.approvals.undo_window_s + GRACE_S) * US)
+        return request.expires_us + round(self.rules.policy.approvals.undo_window_s * US)
 
     def _close_request(self, request: ApprovalState, outcome: str, reason: str, actor: str) -> None:
         event = acts.ApprovalClosed(request_id=request.request_id, outcome=outcome, reason=reason)  # type: ignore[arg-type]

@@ -44,7 +44,9 @@ def declare(arena: Arena, streams: int, continuous: int) -> None:
 class Residuals:
     """One round of the continuous streams against their baselines. All arrays (continuous, n), float32."""
 
-    def __init__(self, block: Block, x: Floats, shape: Floats | None, fresh: Mask, floors: Floats, rough: Floats | None, doubt: Floats | None) -> None:
+    def __init__(
+        self, block: Block, x: Floats, shape: Floats | None, fresh: Mask, floors: Floats, rough: Floats | None, doubt: Floats | None
+    ) -> None:
         """x: scaled values without NaN holes filled (0 where missing) · fresh (n,): the sample begins a task, nothing is carried over."""
         self._block = block
         level, own2 = block["level"][: len(x)], block["own2"]

@@ -150,7 +150,8 @@ class Cells:
 
     def learn(self, place: Place, growth: Floats, rest: Floats, size: Floats, learned: NDArray[np.bool_]) -> None:
         """Move the curves; all (n, continuous). growth: above the task's first step, NaN where unknown; rest: the
-        residual; size: the standardised innovation's absolute value."""
+        residual; size: the standardised innovation's absolute value.
+        """
         self._learn_offsets(place, rest, learned)
         if self._learned % ROUGH_EVERY == 0:
             nearest = place.low + (place.weight > 0.5)

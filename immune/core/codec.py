@@ -47,12 +47,22 @@ def rounded(value: float) -> float:
 
 def decode(cls: type[D], content: bytes) -> D:
     """A dataclass from its JSON bytes; unknown keys are ignored, absent ones take their default."""
-    return build(cls, json.loads(content))
+    return build(cls, parse(content))
+
+
+def parse(content: bytes) -> Any:
+    """The JSON value in these bytes. Raises InputError for anything else."""
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise InputError(f"this is not JSON: {error}") from None
 
 
 def build(cls: type[D], content: Mapping[str, Any]) -> D:
     """A dataclass from an already parsed JSON object. Raises InputError when a field is missing or of another type."""
     values = {}
+    if not isinstance(content, Mapping):
+        raise InputError(f"cannot read {cls.__name__}: expected an object", value=content)
     for name, hint in _hints(cls).items():  # type: ignore[arg-type]
         if name in content:
             values[name] = _shape(hint, content[name], name)
@@ -70,6 +80,8 @@ def _shape(hint: Any, value: Any, name: str) -> Any:
             raise InputError("expected a list", field=name, value=value)
         if len(item_hints) == 2 and item_hints[1] is Ellipsis:
             return tuple(_shape(item_hints[0], item, name) for item in value)
+        if len(item_hints) != len(value):
+            raise InputError(f"expected a list of {len(item_hints)}", field=name, value=value)
         return tuple(_shape(one, item, name) for one, item in zip(item_hints, value, strict=True))
     if origin in (Union, types.UnionType):
         if value is None:

@@ -131,10 +131,10 @@ class Commands:
             self._agent(target)
         elif scope == "service" and all(agent.service != target for agent in self.state.agents.values()):
             raise CommandError(404, "no agent belongs to this service", field="target", value=target, way_out="see `immune agents`")
-        elif not target:
-            raise CommandError(400, "a target is needed", field="target", value=target, way_out="name the tool, or `fleet`")
+        elif scope == "tool" and not target:
+            raise CommandError(400, "a target is needed", field="target", value=target, way_out="name the tool")
         docket = self._docket()
-        self._contain(docket, scope, target, level, reason)  # type: ignore[arg-type]
+        self._contain(docket, scope, "fleet" if scope == "fleet" else target, level, reason)  # type: ignore[arg-type]
         return docket.close()
 
     def _contain(
@@ -234,6 +234,11 @@ class Commands:
         subject = self.state.plans[plan_id].agent_id
         self._add(docket, subject, acts.PlanWithdrawn(plan_id=plan_id, reason=reason), incident_id)
 
+    def _withdraw_plan_of(self, docket: Docket, agent: AgentState, reason: str) -> None:
+        plan = self.state.plans.get(agent.plan_id)
+        if plan is not None and not plan.settled:
+            self._withdraw(docket, plan.plan_id, plan.request_id, plan.incident_id, reason)
+
     def dry_run(self, agent_id: str) -> healing.Rung:
         """The plan that healing would begin with now; nothing happens."""
         return self._next_plan(agent_id)[1]
@@ -281,9 +286,7 @@ class Commands:
     def _forgive(self, docket: Docket, incident: IncidentState, verdict: str, reason: str) -> None:
         agent = self.state.agents[incident.agents[0]]
         self._not_while_healing(agent.agent_id)
-        plan = self.state.plans.get(agent.plan_id)
-        if plan is not None and not plan.settled:
-            self._withdraw(docket, plan.plan_id, plan.request_id, incident.incident_id, f"feedback: {verdict}")
+        self._withdraw_plan_of(docket, agent, f"feedback: {verdict}")
         gone = set()
         for key in self.state.active_containments:
             if self.state.containments[key].incident_id == incident.incident_id:
@@ -313,9 +316,14 @@ class Commands:
         agent = self._agent(agent_id)
         if agent.liveness == "retired":
             raise CommandError(409, "it is retired already", field="id", value=agent_id, way_out="nothing is left to do")
+        self._not_while_healing(agent_id)
         docket = self._docket()
         event = ev.LivenessChanged(before=agent.liveness, after="retired", reason=reason or "a person retired it")
         self._add(docket, agent_id, event, "")
+        if agent.incident_id:
+            # its containment stays in force: should it ever send again, a person has the last word
+            self._withdraw_plan_of(docket, agent, "its agent was retired")
+            self._close_incident(docket, agent, "retired", reason or "a person retired it")
         docket.effects.append(Retire(agents=(agent.index,)))
         return docket.close()
 

@@ -204,7 +204,7 @@ def read_event(kind: str, schema: int, body: bytes) -> Event:
         raise SchemaTooNewError(
             "this event was written by a newer version", field="kind", value=f"{kind} schema {schema}", way_out="upgrade immune to read this journal"
         )
-    content = json.loads(body)
+    content = codec.parse(body)
     while schema < cls.schema:
         content = UPCASTERS[kind, schema](content)
         schema += 1

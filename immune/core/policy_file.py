@@ -20,6 +20,8 @@ from immune.errors import PolicyError
 
 MODES: tuple[Mode, ...] = ("observe", "recommend", "act")
 MODES_TABLE = "modes"
+NEIGHBOURS = ("daemon", "process", "webhook")
+"""Tables of the same file that say where things are and whose hands there are; read elsewhere, no part of a policy."""
 MAX_POLICY_CHARS = 1_000_000
 _ORDERED = (("containment", "throttle_at"), ("containment", "restrict_at"), ("containment", "isolate_at"))
 _SECTIONS = tuple(field.name for field in fields(Policy) if is_dataclass(getattr(Policy(), field.name)))
@@ -103,9 +105,9 @@ class _Reader:
         self.problems: list[PolicyError] = []
 
     def read(self, table: Mapping[str, Any]) -> Policy:
-        known = dict(table)
+        known = {key: given for key, given in table.items() if key not in NEIGHBOURS}
         modes = known.pop(MODES_TABLE, {})
-        values = self._section(Policy(), known, (), extra=(MODES_TABLE,))
+        values = self._section(Policy(), known, (), extra=(MODES_TABLE, *NEIGHBOURS))
         policy = Policy(**{**values, "modes_by_type": self._modes(modes)})
         if not self.problems:
             self._check_order(policy)

@@ -36,7 +36,7 @@ GROUND = np.float32(math.exp(4.0))
 GROUND_LOOSE = np.float32(math.exp(9.0))
 HUMBLE = 20.0
 """Surprise counts ``sqrt(n / (n + HUMBLE))`` after n samples: level and spread are themselves uncertain."""
-KNOWN_FROM = 100
+KNOWN_FROM = 60
 PHI_LOOSE = 0.4
 """The same for young streams and those that remember themselves (runs of surprise are first of all a lesson in dependence), and for
 counts (leaving out lucky hits would make the next ones look rarer than they are: measured, 36 false alarms where there were none)."""
@@ -162,7 +162,13 @@ class Sentinel:
             self._score(rows, part, agents, batch, keys, place)
         if self._rounds % REFRESH_ROUNDS == 0:
             size = self.arena.size
-            self.peers.refresh(self._types, self.arena["count"][:, :size], self.arena["level"][:, :size], self.arena["own2"][:, :size], self.arena["calibration"][:, :size])
+            self.peers.refresh(
+                self._types,
+                self.arena["count"][:, :size],
+                self.arena["level"][:, :size],
+                self.arena["own2"][:, :size],
+                self.arena["calibration"][:, :size],
+            )
         self.shared.advance(self.arena, int(batch.at_us.max()))
 
     def _score(self, rows: Rows, part: slice, all_agents: Index, batch: SampleBatch, keys: NDArray[np.uint64], place: Place | None) -> None:

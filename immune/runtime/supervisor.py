@@ -48,7 +48,9 @@ class Supervisor:
             try:
                 await child()
                 return
-            except Exception as error:  # noqa: BLE001 - the one place that must outlive any failure of a child
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the one place that must outlive any failure of a child
+                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                    raise
                 self._reset_if_long_ago(name, started_us)
                 delay_s = BACKOFF_S[min(self.failures.get(name, 0), len(BACKOFF_S) - 1)]
                 self.failures[name] = self.failures.get(name, 0) + 1
@@ -58,3 +60,9 @@ class Supervisor:
     def _reset_if_long_ago(self, name: str, started_us: int) -> None:
         if self.clock.now_us() - started_us > FORGIVEN_AFTER_S * US:
             self.failures[name] = 0
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody cancels this very task, rather than something inside it having been cancelled."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -36,7 +36,9 @@ def test_a_lone_agent_does_not_cry_wolf_while_young_but_a_tenfold_fault_after_an
         assert alarms(found) == {0}
 
 
-@pytest.mark.parametrize(("column", "factor", "vital"), [(LATENCY, 4.0, "latency_ms"), (OUTPUT, 5.0, "output_tokens"), (CONTEXT, 4.0, "context_tokens")])
+@pytest.mark.parametrize(
+    ("column", "factor", "vital"), [(LATENCY, 4.0, "latency_ms"), (OUTPUT, 5.0, "output_tokens"), (CONTEXT, 4.0, "context_tokens")]
+)
 def test_a_strong_fault_is_found_within_twenty_samples_and_named_by_its_vital(column: int, factor: float, vital: str) -> None:
     watch = Watch(8, seed=3)
     watch.run(0, 400)
