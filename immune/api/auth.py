@@ -11,7 +11,7 @@ from aiohttp import web
 from immune.api.limits import Buckets
 from immune.api.problems import ProblemError
 from immune.api.seams import Keys
-from immune.core.commands import Principal
+from immune.core.commands import CommandError, Principal
 
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1", "ip6-localhost"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -38,10 +38,14 @@ class Doorman:
             return
         site = request.headers.get("Sec-Fetch-Site", "")
         if site in {"cross-site", "same-site"}:
-            raise ProblemError(403, "another site asks for this change", field="Sec-Fetch-Site", value=site, way_out="use the command line or the dashboard")
+            raise CommandError(
+                403, "another site asks for this change", field="Sec-Fetch-Site", value=site, way_out="use the command line or the dashboard"
+            )
         origin = request.headers.get("Origin")
         if origin is not None and _authority(origin) != request.headers.get("Host", "").lower():
-            raise ProblemError(403, "another origin asks for this change", field="Origin", value=origin, way_out="use the command line or the dashboard")
+            raise CommandError(
+                403, "another origin asks for this change", field="Origin", value=origin, way_out="use the command line or the dashboard"
+            )
 
     def admit(self, request: web.Request, now_us: int) -> Principal:
         """Who asks. 401 without a valid token, 429 after too many tries from one address."""

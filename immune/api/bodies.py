@@ -23,7 +23,9 @@ _LATEST_US = 7_258_118_400 * US
 async def read_body(request: web.Request, limit: int) -> bytes:
     """The whole body. 413 beyond `limit`, without reading the rest; 408 when it does not come in time; 415 when packed."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise ProblemError(415, "packed bodies are not taken", field="Content-Encoding", value=request.headers["Content-Encoding"], way_out="send it plain")
+        raise ProblemError(
+            415, "packed bodies are not taken", field="Content-Encoding", value=request.headers["Content-Encoding"], way_out="send it plain"
+        )
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
     pieces: list[bytes] = []
@@ -110,7 +112,9 @@ def parse_fields(raw: bytes, content_type: str, fields: Sequence[BodyField]) -> 
 
 
 def _unsupported(content_type: str, wanted: str) -> ProblemError:
-    return ProblemError(415, "this media type is not taken", field="Content-Type", value=content_type, way_out=f"send {wanted}", headers={"Accept": wanted})
+    return ProblemError(
+        415, "this media type is not taken", field="Content-Type", value=content_type, way_out=f"send {wanted}", headers={"Accept": wanted}
+    )
 
 
 def _typed(field: BodyField, given: object) -> str | bool | int:

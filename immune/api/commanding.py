@@ -17,7 +17,7 @@ from immune.core.commands import CommandError, Commands
 from immune.core.decision import Decision
 from immune.core.events import LEVELS, Draft
 from immune.core.vitals import AgentIdentity, check_agent_id
-from immune.errors import InputError
+from immune.errors import EnrolmentRefusedError, InputError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ def carry_out(call: Call, name: str, target: str, decide: Decide) -> web.Respons
 
 
 def refuse(call: Call, name: str, target: str, error: CommandError) -> CommandError:
-    """Put an attempt on record that is refused before there is a command for it; the error to raise."""
+    """Put an attempt on record that is refused before it became a command; the error to raise."""
     engine = call.context.engine
     commands = Commands(state=engine.state, rules=engine.rules, principal=call.principal, now_us=call.now_us)
     call.context.counters.refused_acts += 1
@@ -102,7 +102,7 @@ def _contain_agent(commands: Commands, call: Call) -> Order:
 
 def _contain_scope(commands: Commands, call: Call) -> Order:
     scope = call.text("scope")
-    target = call.text("target") or ("fleet" if scope == "fleet" else "")
+    target = "fleet" if scope == "fleet" else call.text("target")
     return _contain(commands, scope, _in_nfc(target) if scope == "agent" else target, call.text("level"), call.text("reason"))
 
 
@@ -121,7 +121,9 @@ def _release_agent(commands: Commands, call: Call) -> Order:
 
 
 def _release_target(commands: Commands, call: Call) -> Order:
-    return _release(commands, _in_nfc(call.id), call)
+    # a service or a tool is named as it was contained, an agent in its normal form
+    known = {commands.state.containments[key].target for key in commands.state.active_containments}
+    return _release(commands, call.id if call.id in known else _in_nfc(call.id), call)
 
 
 def _release(commands: Commands, target: str, call: Call) -> Order:
@@ -149,7 +151,7 @@ def _dry_run(call: Call) -> web.Response:
     policy = engine.rules.policy
     lasting = [note.action for note in notes if not note.reversible]
     severe = incident.severity >= policy.approvals.severity_at
-    asks = severe or (bool(policy.approvals.irreversible_needs_person) and any(note.action in lasting and note.tier >= 3 for note in notes))  # noqa: PLR2004 - as in core.acting.propose
+    asks = severe or (bool(policy.approvals.irreversible_needs_person) and any(note.action in lasting and note.tier >= 3 for note in notes))
     return json_response(
         {
             "dry_run": True,
@@ -202,7 +204,10 @@ def _enroll(commands: Commands, call: Call) -> Order:
     if agent_id in commands.state.agents:
         raise CommandError(409, "it is enrolled already", field="id", value=agent_id, way_out=f"see `immune agents show {agent_id}`")
     roster = call.context.engine.desk.roster
-    roster.enroll(AgentIdentity(agent_id=agent_id, type=call.text("type"), service=call.text("service")))
+    try:
+        roster.enroll(AgentIdentity(agent_id=agent_id, type=call.text("type"), service=call.text("service")))
+    except EnrolmentRefusedError as error:
+        raise CommandError(409, error.what, field="id", value=agent_id, way_out=error.way_out) from None
     known = len(commands.state.agents)
     drafts = []
     for index, who in enumerate(roster.identities[known:], known):

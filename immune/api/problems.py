@@ -80,7 +80,7 @@ def problem_response(error: ImmuneError, request_id: str) -> web.Response:
 
 def json_response(document: Document, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     """A document as an answer; problem documents get their own media type."""
-    media_type = MEDIA_TYPE if status >= 400 else "application/json"  # noqa: PLR2004 - HTTP's own border
+    media_type = MEDIA_TYPE if status >= 400 else "application/json"
     body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
     return web.Response(body=body, status=status, headers=headers, content_type=media_type, charset="utf-8")
 

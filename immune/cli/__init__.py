@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from immune.cli import acting, approvals, journal, policy, reading, tokens
 from immune.cli.doctor import doctor
 from immune.cli.output import run_guarded
 from immune.cli.replay import replay
+from immune.cli.run import run
 
 EPILOG = "Examples:  immune replay traces.csv --out report/   ·   immune incidents   ·   immune why inc-0001   ·   immune journal verify"
 
@@ -25,6 +27,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("run")(run)
 app.command("replay")(replay)
 app.add_typer(reading.agents, name="agents")
 app.add_typer(reading.incidents, name="incidents")
@@ -74,7 +77,7 @@ def main() -> None:
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
-def _passing(name: str) -> object:
+def _passing(name: str) -> Callable[[typer.Context], None]:
     def passed(context: typer.Context) -> None:
         command = next(iter(entry_points(group="immune.commands", name=name))).load()
         raise typer.Exit(command(context.args))

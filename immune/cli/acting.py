@@ -43,7 +43,7 @@ def release(
     if scope == "agent" and target != "fleet":
         answer = tell(data_dir, ("agents", target, "release"), {"reason": reason})
     else:
-        answer = tell(data_dir, ("containments", "release"), {"target": target, "reason": reason})
+        answer = tell(data_dir, ("containments", target, "release"), {"reason": reason})
     emit(answer, as_json, lambda: done(f"{target} is released", answer))
 
 
@@ -59,9 +59,12 @@ def heal(
 
     def show() -> None:
         if dry_run:
-            show_plan(answer.get("plan") or answer)
+            asks = "a person would be asked" if answer.get("would_ask_a_person") else "it would start by itself"
+            out.print(f"{agent_id}: {answer.get('diagnosis')}, severity {answer.get('severity', 0.0):.1f}; {asks}; nothing was done", markup=False)
+            show_plan(answer)
         else:
-            done(f"a plan for {agent_id} is made" + (", decided by name" if now else ""), answer, "immune approvals" if not now else "")
+            waits = f"immune approvals approve {answer['approval']}" if answer.get("approval") else ""
+            done(f"{answer.get('plan', 'a plan')} for {agent_id} is made" + (", decided by name" if now else ""), answer, waits)
 
     emit(answer, as_json, show)
 
@@ -162,15 +165,13 @@ def tell(data_dir: Path | None, parts: tuple[str, ...], body: dict[str, object])
     """Send a command to the daemon of a data directory."""
     from immune.cli.client import connect, path_of
 
-    return connect(data_dir).post(path_of(*parts), body)
+    return connect(data_dir).post(path_of(*parts), {name: value for name, value in body.items() if value != ""})
 
 
 def done(what: str, answer: dict[str, Any], undo: str = "") -> None:
     """One sentence for people, with the event to ask about and the way back."""
-    events = answer.get("events")
-    event = answer.get("event") or (events[0] if isinstance(events, list) and events else None)
-    name = event.get("id") if isinstance(event, dict) else event
-    why = f" · why: immune why {name}" if isinstance(name, str) else ""
+    events = answer.get("events") or []
+    why = f" · why: immune why {events[0]}" if events else ""
     out.print(what + why + (f" · next: {undo}" if undo else ""), markup=False)
 
 
@@ -189,8 +190,7 @@ def show_plan(plan: dict[str, Any]) -> None:
     ]
     table("", ("step", "action", "does", "risk", "reversible", "undo"), rows, "no steps")
     for left_out in plan.get("skipped") or []:
-        pair = (left_out["action"], left_out["reason"]) if isinstance(left_out, dict) else left_out
-        out.print(f"left out: {pair[0]}: {pair[1]}", markup=False)
+        out.print(f"left out: {left_out['action']}: {left_out['reason']}", markup=False)
 
 
 def _confirm(question: str, *, yes: bool, as_json: bool) -> None:

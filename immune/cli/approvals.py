@@ -92,7 +92,9 @@ def _decide(decision: str, request_id: str, reason: str, plan_hash: str, data_di
     meant = plan_hash or str(request["plan_hash"])
     if decision == "approve" and not as_json:
         show_request(request)
-    answer = client.post(path_of("approvals", request_id, "decision"), {"decision": decision, "reason": reason, "plan_hash": meant})
+    answer = client.post(
+        path_of("approvals", request_id, "decision"), {"decision": decision, "plan_hash": meant, **({"reason": reason} if reason else {})}
+    )
     word = "approved" if decision == "approve" else "rejected"
     back = f"immune approvals undo {request_id}" if decision == "approve" else ""
     emit({**answer, "plan_hash": meant}, as_json, lambda: done(f"{request_id} {word}, plan {meant}", answer, back))

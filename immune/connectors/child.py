@@ -7,16 +7,18 @@ never reach a stranger who was given the same number.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from immune.connectors.proctable import Seen, family, look
+from immune.connectors.proctable import Seen, family, look, signal_exactly
 from immune.errors import UnreachableError
 
 POLL_S = 0.005
+STOPS = 4
 STOP_WITHIN_S = 2.0
 """A stop signal takes effect within a millisecond, unless the process hangs in the kernel."""
 
@@ -77,9 +79,12 @@ class Child:
         return self._popen.returncode is not None or os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     async def stop(self) -> bool:
-        """Stop everyone; whether all were seen stopped."""
-        self._signal(signal.SIGSTOP)
-        return await self.until(self.still)
+        """Stop everyone; whether all were seen stopped. Asked again, for whoever was being born meanwhile."""
+        for _ in range(STOPS):
+            self._signal(signal.SIGSTOP)
+            if await self.until(self.still, STOP_WITHIN_S / STOPS):
+                return True
+        return False
 
     def go_on(self) -> None:
         """Let everyone go on."""
@@ -110,10 +115,8 @@ class Child:
     def _signal(self, number: signal.Signals) -> None:
         if self._popen.returncode is not None:
             return
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # what came of it is seen by looking
             os.killpg(self.pid, number)
-        except ProcessLookupError:
-            return
-        except PermissionError:
-            # someone in the group runs under another user; what came of it is seen by looking, not by this call
-            return
+        for seen in self.everyone():
+            if seen.group != self.pid:
+                signal_exactly(seen, number)

@@ -34,7 +34,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from immune.connectors.child import Child
-from immune.connectors.proctable import boot_id, family, look
+from immune.connectors.proctable import Seen, boot_id, family, look, signal_exactly
 from immune.core.events import LEVELS, Level
 from immune.errors import InputError, UnreachableError
 from immune.ports import Answer, Connector
@@ -222,7 +222,7 @@ class ProcessConnector:
                     self._answered.popitem(last=False)
             return self._answered[key]
 
-    async def compensate(self, agent_id: str, action: str, *, key: str, epoch: int) -> Answer:  # noqa: ARG002 - as the port has it
+    async def compensate(self, agent_id: str, action: str, *, key: str, epoch: int) -> Answer:
         """What ran is gone: a restart cannot be undone."""
         if not self._fence(epoch):
             return OUTDATED
@@ -332,7 +332,7 @@ class ProcessConnector:
     async def _end_leftovers(self) -> None:
         """End children of a daemon that was killed: same boot, same number, same start time, leader of its session."""
         for pid, started in self._leftovers():
-            await _end_stranger(pid, started)
+            await _end_orphan(pid, started)
         self._remember()
 
     def _leftovers(self) -> list[tuple[int, int]]:
@@ -349,18 +349,20 @@ class ProcessConnector:
 OUTDATED = Answer(outcome="failed", detail="a newer writer gives the orders")
 
 
-async def _end_stranger(pid: int, started: int) -> None:
-    def same() -> bool:
-        seen = look(pid)
-        return seen is not None and seen.started == started and seen.session == pid
+async def _end_orphan(pid: int, started: int) -> None:
+    """End a process and what belongs to it, if it is still the one that was started under this number."""
 
-    if same():
-        for seen in family(pid):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(seen.pid, signal.SIGKILL)
+    def members() -> list[Seen]:
+        seen = look(pid)
+        same = seen is not None and seen.started == started and seen.session == pid
+        return [member for member in family(pid) if not member.dead] if same else []
+
     for _ in range(200):
-        if not same() or all(seen.dead for seen in family(pid)):
+        alive = members()
+        if not alive:
             return
+        for member in alive:
+            signal_exactly(member, signal.SIGKILL)
         await asyncio.sleep(0.01)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import dataclass
 
 STILL = frozenset("TtZXx")
@@ -53,6 +54,23 @@ def family(leader: int) -> list[Seen]:
         found.update((seen.pid, seen) for seen in kin)
         grew = bool(kin)
     return list(found.values())
+
+
+def signal_exactly(seen: Seen, number: signal.Signals) -> None:
+    """Signal the very process that was seen; nobody, when its number has gone to another since."""
+    try:
+        handle = os.pidfd_open(seen.pid)
+    except ProcessLookupError:
+        return
+    try:
+        now = look(seen.pid)
+        if now is not None and now.started == seen.started:
+            signal.pidfd_send_signal(handle, number)
+    except (ProcessLookupError, PermissionError):
+        # ended, or runs as another user: what came of it is seen by looking, not by this call
+        return
+    finally:
+        os.close(handle)
 
 
 def boot_id() -> str:

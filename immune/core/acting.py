@@ -124,9 +124,7 @@ class _Actor:
             evidence=incident.evidence,
             policy_version=self.rules.version,
         )
-        self.docket.add(
-            agent_id, event, correlation=incident.incident_id, cause=ev.event_id(proposal.seq), actor=f"policy:{proposal.rule}"
-        )
+        self.docket.add(agent_id, event, correlation=incident.incident_id, cause=ev.event_id(proposal.seq), actor=f"policy:{proposal.rule}")
         self.docket.effects.append(Enforce(agent_id=agent_id, level=level))
 
     def _defer(self, incident: IncidentState, level: Level, held: int, allowed: int) -> None:

@@ -8,6 +8,8 @@ learned is winsorised, so that one absurd value moves a level by hundredths of i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,17 +43,30 @@ def declare(arena: Arena, streams: int, continuous: int) -> None:
     arena.declare("before", np.float32, lead=(continuous,))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the place in a task says, each (continuous, n): see `cells`.
+
+    shape   what it adds to the level · rough  how much wider innovations are here than elsewhere, as a factor
+    doubt   how wrong the slope of the curve may be, in logs · times, visits  how often the type and the agent were here
+    """
+
+    shape: Floats
+    rough: Floats
+    doubt: Floats
+    times: Floats
+    visits: Floats
+
+
 class Residuals:
     """One round of the continuous streams against their baselines. All arrays (continuous, n), float32."""
 
-    def __init__(
-        self, block: Block, x: Floats, shape: Floats | None, fresh: Mask, floors: Floats, rough: Floats | None, doubt: Floats | None
-    ) -> None:
-        """x: scaled values without NaN holes filled (0 where missing) · fresh (n,): the sample begins a task, nothing is carried over."""
+    def __init__(self, block: Block, x: Floats, fresh: Mask, floors: Floats, around: Surroundings | None) -> None:
+        """x: scaled values, 0 where missing · fresh (n,): the sample begins a task, nothing is carried over."""
         self._block = block
         level, own2 = block["level"][: len(x)], block["own2"]
         self.count = block["count"][: len(x)]
-        self.expected = level if shape is None else level + shape
+        self.expected = level if around is None else level + around.shape
         self.residual = x - self.expected
         phi = block["lagged"] / np.maximum(block["lagged2"], np.float32(1e-8))
         self.phi = np.clip(phi * (1 + 4 / (self.count + 4)), -0.3, PHI_MAX)
@@ -63,14 +78,15 @@ class Residuals:
         innovation = self.residual - self.phi * self.carried
         self.innovation = innovation
         self.plain = innovation / scale
-        if rough is not None and doubt is not None:
-            scale = np.sqrt((scale * np.clip(rough, 0.2, 5.0)) ** 2 + np.where(unknown, 0, doubt) ** 2)
+        if around is not None:
+            scale = np.maximum(scale * np.clip(around.rough, 0.2, 5.0), floors)
+            scale = np.sqrt(scale**2 + np.where(unknown, 0, around.doubt) ** 2)
         self.z = innovation / scale
         width = self.own * (np.float32(CLIP) * (1 + 10 / (self.count + 1)))
         self.bounded_residual = np.clip(self.residual, -width, width)
 
     def learn(self, seen: Mask, taught: Mask, calm: Mask) -> None:
-        """Move the baselines: `seen` where the stream has a sample, `taught` where it may be learned, `calm` where without suspicion; all (continuous, n)."""
+        """Move the baselines: where the stream has a sample, may be learned, is without suspicion; all (continuous, n)."""
         block, count = self._block, self.count
         gate = taught.astype(np.float32)
         clipped = self.bounded_residual.copy()

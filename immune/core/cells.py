@@ -64,6 +64,15 @@ class Cells:
         self.agents = _directory(1)
         self.types = _directory(KINDS_PER_TYPE)
 
+    @property
+    def counters(self) -> list[int]:
+        """Rounds learned, curves evicted, curves refused."""
+        return [self._learned, self.evicted, self.refused]
+
+    @counters.setter
+    def counters(self, values: list[int]) -> None:
+        self._learned, self.evicted, self.refused = values
+
     def grow(self, agents: int, types: int) -> None:
         """Make room for agents and types."""
         self.agents.grow(agents)
@@ -127,7 +136,7 @@ class Cells:
         return slot
 
     def expected(self, place: Place) -> tuple[Floats, Floats, Floats, Floats]:
-        """(what the place adds to the level, how rough it is there against elsewhere, how often the type and the agent were there), each (n, continuous)."""
+        """(what the place adds to the level, how rough it is there, how often the type and the agent were there), each (n, continuous)."""
         curve, seen, offset = self.curves["curve"], self.curves["seen"], self.curves["offset"]
         low, high, weight = place.low, place.low + 1, place.weight[:, None]
 

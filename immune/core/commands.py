@@ -198,7 +198,9 @@ class Commands:
         agent = self.state.agents.get(agent_id)
         plan = self.state.plans.get(agent.plan_id) if agent else None
         if plan is not None and plan.live:
-            raise CommandError(409, f"{plan.plan_id} is under way", field="target", value=agent_id, way_out="wait for its end; it is undone if it fails")
+            raise CommandError(
+                409, f"{plan.plan_id} is under way", field="target", value=agent_id, way_out="wait for its end; it is undone if it fails"
+            )
 
     def _close_incident(self, docket: Docket, agent: AgentState, outcome: str, reason: str) -> None:
         incident = self.state.incidents[agent.incident_id]
@@ -332,7 +334,9 @@ class Commands:
     def refusal(self, command: str, target: str, error: CommandError) -> Decision:
         """The journal entry of an attempt that was refused."""
         docket = self._docket()
-        self._add(docket, target[:128] or command, acts.CommandRefused(command=command, target=target[:128], status=error.status, reason=error.what), "")
+        self._add(
+            docket, target[:128] or command, acts.CommandRefused(command=command, target=target[:128], status=error.status, reason=error.what), ""
+        )
         return docket.close()
 
     def _docket(self) -> Docket:

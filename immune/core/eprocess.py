@@ -63,4 +63,5 @@ def advance(sr: Floats, g: Floats, seen: Mask, cap: np.float32, bets: Floats | N
     sr[0] *= up
     sr[1] *= down
     np.minimum(sr, cap, out=sr)
-    return sr.sum(axis=1) * np.float32(1 / len(LAMBDAS))
+    mean: Floats = sr.sum(axis=1) * np.float32(1 / len(LAMBDAS))
+    return mean

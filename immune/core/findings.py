@@ -15,7 +15,7 @@ from immune.core.facts import FACTS
 from immune.core.policy import DetectionPolicy
 from immune.core.shared_cause import Cause, SharedCause
 from immune.core.standing import RECENT
-from immune.core.streams import StreamTable
+from immune.core.streams import SHOWN_AS, StreamTable
 from immune.core.vitals import Lexicon, Roster
 
 US = 1_000_000
@@ -121,9 +121,14 @@ class FindingWriter:
 
     def _evidence(self, arena: Arena, agent: int, gap_share: float, limit_s: float, now_us: int) -> tuple[VitalEvidence, ...]:
         nats = _direction_nats(arena, agent)
-        shown = []
+        shown: list[VitalEvidence] = []
         for sign, row in zip(*np.nonzero(nats >= SHOW_NATS), strict=True):
-            shown.append(self._of_stream(arena, agent, int(sign), int(row), float(nats[sign, row])))
+            item = self._of_stream(arena, agent, int(sign), int(row), float(nats[sign, row]))
+            twin = next((known for known in shown if (known.vital, known.direction) == (item.vital, item.direction)), None)
+            if twin is not None and twin.nats < item.nats:
+                shown.remove(twin)
+            if twin is None or twin.nats < item.nats:
+                shown.append(item)
         shown += self._stuck(arena, agent)
         if gap_share > SHOW_SHARE:
             shown.append(self._silence(arena, agent, gap_share, limit_s, now_us))
@@ -142,7 +147,7 @@ class FindingWriter:
         drift = float(arena["r_recent"][row, agent]) - deviation / count
         steady = counted or count < 2 / RECENT or minutes <= 0
         return VitalEvidence(
-            vital=self._table.streams[row].name,
+            vital=SHOWN_AS.get(self._table.streams[row].name, self._table.streams[row].name),
             direction="down" if sign else "up",
             nats=nats,
             ratio=min(max(ratio, 1e-6), 1e6),
@@ -304,7 +309,8 @@ class FindingWriter:
 
 def _direction_nats(arena: Arena, agent: int) -> NDArray[np.float64]:
     mean = arena["sr"][..., agent].sum(axis=1, dtype=np.float64) / len(LAMBDAS)
-    return np.log(np.maximum(mean, 1e-3))
+    nats: NDArray[np.float64] = np.log(np.maximum(mean, 1e-3))
+    return nats
 
 
 def _basis(count: int) -> Basis:

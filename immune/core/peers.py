@@ -56,7 +56,8 @@ class Peers:
         """What to divide surprise by, (streams, n): the sd that block sums show beyond independence, the type's share fading."""
         trust = count / (count + np.float32(FADE))
         variance = trust * own + (1 - trust) * self.arena["calibration"][types].T
-        return np.sqrt(np.maximum(np.float32(1.2) * variance - np.float32(0.4), np.float32(1)))
+        widening: Floats = np.sqrt(np.maximum(np.float32(1.2) * variance - np.float32(0.4), np.float32(1)))
+        return widening
 
     def learn(self, types: NDArray[np.int32], bins: NDArray[np.int8], learned: NDArray[np.bool_]) -> None:
         """Pool the bins, (streams, n), of samples that were learned."""

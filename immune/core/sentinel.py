@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from immune.core import baseline, eprocess, facts, silence, standing, stuck, surprise
 from immune.core.arena import Arena, Block, Rows
+from immune.core.baseline import Surroundings
 from immune.core.cells import SAY_FROM, Cells, Place
 from immune.core.evidence import Assessment, Bands
 from immune.core.findings import FindingWriter
@@ -45,6 +47,35 @@ TASK = CONTEXT_FIELDS.index("task")
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Index = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """One chunk as read: x, seen, uniform (streams, n); types, at_us, step, steps (n,); repeats (vitals, n) raw continuous vitals."""
+
+    block: Block
+    types: NDArray[np.int32]
+    at_us: NDArray[np.int64]
+    x: Floats
+    seen: Mask
+    step: NDArray[np.int32]
+    steps: NDArray[np.int32]
+    uniform: Floats
+    repeats: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """One chunk as scored; told: samples that may teach a baseline; raw: surprise before any widening; grown: growth within the task."""
+
+    residuals: baseline.Residuals
+    bins: NDArray[np.int8]
+    raw: Floats
+    judged: Mask
+    told: Mask
+    evidence: Floats
+    learning: Mask
+    grown: Floats
 
 
 class Sentinel:
@@ -118,7 +149,7 @@ class Sentinel:
     def snapshot(self) -> bytes:
         """Everything learned and every open judgement, bit for bit."""
         parts = [self.arena.pack(), self.peers.arena.pack(), *self.cells.pack(), self.shared.pack()]
-        head = {"rounds": self._rounds, "probes": self.probes, "lengths": [len(part) for part in parts]}
+        head = {"rounds": self._rounds, "cells": self.cells.counters, "probes": self.probes, "lengths": [len(part) for part in parts]}
         return json.dumps(head, separators=(",", ":")).encode() + b"\n" + b"".join(parts)
 
     def restore(self, content: bytes) -> None:
@@ -132,6 +163,7 @@ class Sentinel:
         self.arena.unpack(parts[0])
         self.peers.arena.unpack(parts[1])
         self.cells.unpack(parts[2:5])
+        self.cells.counters = head["cells"]
         self.shared.unpack(parts[5])
         self._rounds, self.probes = head["rounds"], head["probes"]
         self._types = np.zeros(0, dtype=np.int32)
@@ -150,7 +182,7 @@ class Sentinel:
         agents = batch.agent.astype(np.intp)
         silence.arrive(self.arena, agents, batch.at_us, batch.status, self.policy)
         facts.arrive(self.arena, agents, batch.at_us, batch.codes)
-        told = ~np.isnan(batch.values).all(axis=1)
+        told = np.asarray(~np.isnan(batch.values).all(axis=1))
         if not told.all():
             batch, agents = batch.take(told), agents[told]
         if not len(agents):
@@ -173,88 +205,100 @@ class Sentinel:
 
     def _score(self, rows: Rows, part: slice, all_agents: Index, batch: SampleBatch, keys: NDArray[np.uint64], place: Place | None) -> None:
         """Score and then learn one chunk: samples `part` of the batch, which belong to the agents of `rows`."""
-        block, table = Block(self.arena, rows), self.table
-        agents, at_us = all_agents[part], batch.at_us[part]
-        smooth, streams = table.continuous, len(table)
-        values = batch.values[part].T
-        rank_uniform, dither = uniforms(keys[part], streams)
-        steps = standing.task_steps(block, batch.task_id[part], batch.step[part])
+        block = Block(self.arena, rows)
+        whole = part.start == 0 and part.stop == len(batch)
+        reading = self._read(block, all_agents[part], batch if whole else batch.take(np.arange(part.start, part.stop)), keys[part])
+        here = None if place is None else place.part(part)
+        judgement = self._judge(reading, None if here is None else self._surroundings(block, here))
+        self._learn(reading, judgement, here)
+        block.commit()
+
+    def _read(self, block: Block, agents: Index, batch: SampleBatch, keys: NDArray[np.uint64]) -> Reading:
+        table, values = self.table, batch.values.T
+        uniform, dither = uniforms(keys, len(table))
+        steps = standing.task_steps(block, batch.task_id, batch.step)
         growth = table.context_growth(values[table.context_column], block["context_before"], np.where(steps > 0, steps, 0))
-        x = table.scaled(values, growth, dither[:smooth])
+        x = table.scaled(values, growth, (steps == 0) & (batch.step == 0), dither[: table.continuous])
         np.copyto(block["context_before"], values[table.context_column].astype(np.float32))
-        seen = ~np.isnan(x)
-        complete = bool(seen.all())
-        if not complete:
-            np.copyto(x, 0, where=~seen)
+        seen: Mask = ~np.isnan(x)
+        np.copyto(x, 0, where=~seen)
         types = self._types[agents]
         self._begin(block, types, seen)
+        repeats = values[table.columns[: table.first_ratio]].astype(np.float32)
+        return Reading(block=block, types=types, at_us=batch.at_us, x=x, seen=seen, step=batch.step, steps=steps, uniform=uniform, repeats=repeats)
 
-        here = None if place is None else place.part(part)
-        shape, rough, times, visits = (None, None, None, None) if here is None else self._shape(here)
-        growth_x = standing.task_growth(block, x[:smooth], seen[:smooth], batch.step[part], steps)
-        residuals = baseline.Residuals(block, x[:smooth], shape, steps == 0, table.floors, rough, self._doubt(block, shape, visits))
-
-        count = block["count"]
-        judged = seen & (count >= self.policy.min_samples)
+    def _judge(self, reading: Reading, around: Surroundings | None) -> Judgement:
+        block, x, smooth, types = reading.block, reading.x, self.table.continuous, reading.types
+        grown = standing.task_growth(block, x[:smooth], reading.seen[:smooth], reading.step, reading.steps)
+        residuals = baseline.Residuals(block, x[:smooth], reading.steps == 0, self.table.floors, around)
+        count, lent = block["count"], self.peers.lent()
+        judged = reading.seen & (count >= self.policy.min_samples)
         bins = np.concatenate([surprise.z_bins(residuals.z), surprise.count_bins(x[smooth:])])
-        g = surprise.surprise(surprise.p_values(block, bins, self.peers.lent(), types, rank_uniform))
-        raw = g
-        g = g / self.peers.widening(block["calibration"], count, types)
-        if times is not None:
+        raw = surprise.surprise(surprise.p_values(block, bins, lent, types, reading.uniform))
+        g = raw * np.sqrt(count / (count + np.float32(HUMBLE)))
+        g /= self.peers.widening(block["calibration"], count, types)
+        told = reading.seen.copy()
+        if around is not None:
+            times, visits = around.times, around.visits
             g[:smooth] *= np.sqrt(times / (times + 3) * (visits + 1) / (visits + 4))
             judged[:smooth] &= times >= SAY_FROM
-        g *= np.sqrt(count / (count + np.float32(HUMBLE)))
+            told[:smooth] &= (times >= SAY_FROM) | (reading.step <= 0)
         np.copyto(g, 0, where=~judged)
-
-        bets = surprise.rare_bets(block, bins[smooth:], smooth, self.peers.lent(), types)
+        bets = surprise.rare_bets(block, bins[smooth:], smooth, lent, types)
         evidence = eprocess.advance(block["sr"], g, judged, self._cap, bets)
-        ready = block["samples"] >= self.policy.min_samples
         learning = ~block["held"] & ((block["nats"] < HOLD_SHARE * self.threshold_nats) | standing.probing(block))
-        repeats = np.array(batch.values[part].T[table.columns[: table.first_ratio]], dtype=np.float32)
-        frozen = stuck.advance(block, repeats, ready, learning, at_us, self._cap)
-        active = (count >= self.policy.min_samples).sum(axis=0)
-        total = evidence.sum(axis=(0, 1)) - evidence[1, table.harmless_down].sum(axis=0) + frozen
-        statistic = np.maximum(total, 0) / (2 * np.maximum(active, 1) + 1)
-        pace = np.where(block["pace_count"] >= self.policy.min_samples, np.clip(block["pace"], 0.001, 600.0), np.float32(self.period_s))
-        nats = np.log(np.maximum(statistic, np.float32(1e-3))) - np.log(np.float32(self.period_s) / pace)
+        ready = block["samples"] >= self.policy.min_samples
+        frozen = stuck.advance(block, reading.repeats, ready, learning, reading.at_us, self._cap)
         deviation = np.concatenate([residuals.residual, x[smooth:] - block["level"][smooth:]])
         expected = np.concatenate([residuals.expected, block["level"][smooth:]])
-        standing.advance(block, evidence, g, judged, seen, deviation, expected, nats.astype(np.float32), at_us, self.threshold_nats)
+        nats = self._nats(block, evidence, frozen)
+        standing.advance(block, evidence, g, judged, reading.seen, deviation, expected, nats, reading.at_us, self.threshold_nats)
+        return Judgement(residuals=residuals, bins=bins, raw=raw, judged=judged, told=told, evidence=evidence, learning=learning, grown=grown)
 
-        taught = seen & learning
-        if times is not None:
-            taught[:smooth] &= (times >= SAY_FROM) | (batch.step[part] <= 0)
+    def _nats(self, block: Block, evidence: Floats, frozen: Floats) -> Floats:
+        """Ln of the mean over streams, signs and the stall process, on the scale of the fleet's clock.
+
+        An agent with another pace than the period has another number of samples a day, hence another threshold; the difference
+        is taken off here, so that one threshold serves all.
+        """
+        active = (block["count"] >= self.policy.min_samples).sum(axis=0)
+        total = evidence.sum(axis=(0, 1)) - evidence[1, self.table.harmless_down].sum(axis=0) + frozen
+        statistic = np.maximum(total, np.float32(0)) / (2 * np.maximum(active, 1) + 1)
+        known = block["pace_count"] >= self.policy.min_samples
+        pace = np.where(known, np.clip(block["pace"], 0.001, 600.0), np.float32(self.period_s))
+        nats: Floats = (np.log(np.maximum(statistic, 1e-3)) + np.log(pace / self.period_s)).astype(np.float32)
+        return nats
+
+    def _learn(self, reading: Reading, judgement: Judgement, here: Place | None) -> None:
+        block, smooth, count = reading.block, self.table.continuous, reading.block["count"]
+        residuals, learning = judgement.residuals, judgement.learning
         loose = count < KNOWN_FROM
         loose[:smooth] |= residuals.phi > PHI_LOOSE
         loose[smooth:] = True
-        calm = evidence.max(axis=0) < np.where(loose, GROUND_LOOSE, GROUND)
-        surprise.learn_calibration(block, raw, judged & learning & calm)
+        calm = judgement.evidence.max(axis=0) < np.where(loose, GROUND_LOOSE, GROUND)
+        taught = judgement.told & learning
         settled = taught & calm & (count >= 3)
-        surprise.learn_ranks(block, bins, settled)
-        self.peers.learn(types, bins, settled)
-        residuals.learn(seen[:smooth], taught[:smooth], calm[:smooth])
-        baseline.learn_counts(block, x[smooth:], smooth, seen[smooth:], learning)
+        surprise.learn_calibration(block, judgement.raw, judgement.judged & learning & calm)
+        surprise.learn_ranks(block, judgement.bins, settled)
+        self.peers.learn(reading.types, judgement.bins, settled)
+        residuals.learn(reading.seen[:smooth], taught[:smooth], calm[:smooth])
+        baseline.learn_counts(block, reading.x[smooth:], smooth, reading.seen[smooth:], learning)
         count += taught
         if here is not None:
-            learned = (seen[:smooth] & learning & calm[:smooth]).T
+            learned = (reading.seen[:smooth] & learning & calm[:smooth]).T
             rest = np.where(count[:smooth] > 3, residuals.bounded_residual, np.float32(0))
-            self.cells.learn(here, growth_x.T, rest.T, np.abs(residuals.plain).T, learned)
-        block["samples"][...] += 1
-        block["turn"][...] += 1
-        block.commit()
+            self.cells.learn(here, judgement.grown.T, rest.T, np.abs(residuals.plain).T, learned)
+        samples, turn = block["samples"], block["turn"]
+        samples += 1
+        turn += 1
 
-    def _shape(self, here: Place) -> tuple[Floats, Floats, Floats, Floats]:
+    def _surroundings(self, block: Block, here: Place) -> Surroundings:
+        """What the place in the task says; the doubt is half the curve's slope here at first, less with each visit."""
         shape, rough, times, visits = (np.ascontiguousarray(part.T) for part in self.cells.expected(here))
-        return shape, rough, times, visits
-
-    def _doubt(self, block: Block, shape: Floats | None, visits: Floats | None) -> Floats | None:
-        """How wrong the curve's own slope may be here, in logs: half of it at first, less with each visit."""
-        if shape is None or visits is None:
-            return None
         before = block["shape_before"]
         doubt = np.abs(shape - before) * (np.float32(0.5) / np.sqrt(1 + visits))
         before[...] = shape
-        return doubt
+        return Surroundings(shape=shape, rough=rough, doubt=doubt, times=times, visits=visits)
 
     def _begin(self, block: Block, types: NDArray[np.int32], seen: Mask) -> None:
         """An agent's first sample of a stream starts from its type's level, as far as the type's agents agree."""

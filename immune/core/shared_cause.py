@@ -8,10 +8,11 @@ paid for every choice of agents and of onsets.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +47,8 @@ class Cause:
     nats: float
     members: int
     present: bool = True
-    agents: set[int] = field(default_factory=set)
-    symptoms: list[tuple[int, int]] = field(default_factory=list)
+    agents: set[int] = dataclasses.field(default_factory=set)
+    symptoms: list[tuple[int, int]] = dataclasses.field(default_factory=list)
 
 
 class SharedCause:
@@ -212,7 +213,8 @@ class SharedCause:
 def stream_nats(arena: Arena, sign: int, stream: int, agents: Index) -> NDArray[np.float64]:
     """Ln of the mean e-detector of one stream and direction of these agents."""
     mean = arena["sr"][sign, :, stream, agents].sum(axis=1, dtype=np.float64) / len(LAMBDAS)
-    return np.log(np.maximum(mean, 1e-3))
+    nats: NDArray[np.float64] = np.log(np.maximum(mean, 1e-3))
+    return nats
 
 
 def _ln_choose(n: int, k: int) -> float:

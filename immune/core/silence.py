@@ -19,7 +19,8 @@ US = 1e6
 PAUSE = 2.5
 GAP_SPAN = 100.0
 RATE_SPAN = 300.0
-PEAK_SPAN = 300.0
+PEAK_SPAN_S = 3600.0
+"""The longest usual gap is forgotten over this time."""
 KNOWN_FROM = 3
 RESTS_KNOWN = 60
 REST_FACTOR = 10.0
@@ -52,7 +53,7 @@ def arrive(arena: Arena, agents: Index, at_us: NDArray[np.int64], status: NDArra
     count, mean, peak = arena["gap_count"][agents], arena["gap_mean"][agents], arena["gap_peak"][agents]
     learned = np.where(count >= KNOWN_FROM, np.minimum(gap, 2 * _limit(count, mean, peak, policy)), gap)
     mean = np.where(working, mean + (learned - mean) / np.minimum(count + 1, GAP_SPAN), mean)
-    peak = np.where(working, np.maximum(learned, peak + (mean - peak) / PEAK_SPAN), peak)
+    peak = np.where(working, np.maximum(learned, peak + (mean - peak) * np.minimum(learned * np.float32(1 / PEAK_SPAN_S), np.float32(1))), peak)
     arena["gap_mean"][agents] = mean
     arena["gap_peak"][agents] = peak
     arena["gap_count"][agents] = count + working
@@ -71,13 +72,15 @@ def arrive(arena: Arena, agents: Index, at_us: NDArray[np.int64], status: NDArra
 
 def resting(status: NDArray[np.int8]) -> NDArray[np.bool_]:
     """Whether this status means that no samples are to be expected."""
-    return (status == Status.IDLE) | (status == Status.DONE)
+    rests: NDArray[np.bool_] = (status == Status.IDLE) | (status == Status.DONE)
+    return rests
 
 
 def _limit(count: NDArray[np.int32], mean: NDArray[np.float32], peak: NDArray[np.float32], policy: DetectionPolicy) -> NDArray[np.float32]:
     usual = np.maximum(np.float32(policy.silence_factor) * mean, np.float32(PAUSE) * peak)
     young = 1 + np.float32(policy.min_samples) / np.maximum(count, 1) * (count < policy.min_samples)
-    return np.maximum(usual * young, np.float32(policy.silence_min_s)).astype(np.float32)
+    limit: NDArray[np.float32] = np.maximum(usual * young, np.float32(policy.silence_min_s)).astype(np.float32)
+    return limit
 
 
 def gaps(arena: Arena, now_us: int, policy: DetectionPolicy) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

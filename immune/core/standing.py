@@ -73,7 +73,7 @@ def task_growth(block: Block, x: Floats, seen: Mask, step: NDArray[np.int32], st
     begins = steps == 0
     if begins.any():
         np.copyto(start, np.where(seen & (step <= 1), x, np.float32(np.nan)), where=begins)
-    growth = x - start
+    growth: Floats = x - start
     np.copyto(growth, 0, where=step < 0)
     return growth
 
@@ -113,9 +113,9 @@ def advance(
     recent += np.float32(RECENT) * judged * (g - recent)
     lately = block["r_recent"]
     lately += np.float32(RECENT) * marked * (deviation - lately)
-    hot = evidence >= _E_HOT
+    hot: Mask = evidence >= _E_HOT
     np.copyto(block["hot"], hot)
-    hot_any = hot.any(axis=(0, 1))
+    hot_any = np.asarray(hot.any(axis=(0, 1)))
     np.copyto(block["hot_any"], hot_any)
     np.copyto(block["nats"], nats)
     _follow(block, hot, hot_any, nats, threshold_nats)
@@ -145,12 +145,13 @@ def _follow(block: Block, hot: Mask, hot_any: Mask, nats: Floats, threshold_nats
         nats_now[column] = -6
 
 
+EVIDENCE = ("sr", "stuck_sr", "hot", "hot_any", "g_recent", "r_recent", "sums", "nats", "present", "alarmed", "calm", "waiting", "before")
+
+
 def reset_evidence(arena: Arena, agents: NDArray[np.intp]) -> None:
     """Evidence of these agents from zero."""
-    for name, value in (("sr", 0), ("stuck_sr", 0), ("hot", False), ("hot_any", False), ("g_recent", 0), ("r_recent", 0), ("sums", 0)):
-        arena[name][..., agents] = value
-    for name, value in (("nats", -6.0), ("present", False), ("alarmed", 0), ("calm", 0), ("waiting", 0), ("before", 0)):
-        arena[name][..., agents] = value
+    for name in EVIDENCE:
+        arena.refill(name, agents)
 
 
 NORMAL = ("count", "level", "level_prior", "lagged", "before", "ranks", "block_sum", "stuck_sr")

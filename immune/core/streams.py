@@ -17,7 +17,11 @@ from immune.core.vitals import VitalSchema
 COST_PER_TOKEN = "cost_per_token"
 LATENCY_PER_OUTPUT_TOKEN = "latency_per_output_token"
 CONTEXT_GROWTH = "context_growth"
-RATIOS = (COST_PER_TOKEN, LATENCY_PER_OUTPUT_TOKEN, CONTEXT_GROWTH)
+CONTEXT_START = "context_start"
+"""Context at the first step of a task: within a task a leak hides behind the growth, from task to task it does not."""
+RATIOS = (COST_PER_TOKEN, LATENCY_PER_OUTPUT_TOKEN, CONTEXT_GROWTH, CONTEXT_START)
+SHOWN_AS = {CONTEXT_START: "context_tokens"}
+"""Streams that speak of a vital under its own name."""
 HARMLESS_DOWN = (COST_PER_TOKEN, LATENCY_PER_OUTPUT_TOKEN, "retries", "errors")
 """A fall of these harms nobody: shown as evidence, not counted towards an alarm."""
 SHARE_EDGE = 0.02
@@ -59,8 +63,8 @@ class StreamTable:
             else:
                 unit, dither = _size_scale(spec.name, spec.integer)
                 continuous.append(Stream(name=spec.name, scale="log", unit=unit, dither=dither, floor=0.03, column=column))
-        ratio_units = (1e9, 10.0, 1.0)
-        for name, unit, floor in zip(RATIOS, ratio_units, (0.12, 0.06, 0.06), strict=True):
+        ratio_units = (1e9, 10.0, 1.0, 1.0)
+        for name, unit, floor in zip(RATIOS, ratio_units, (0.12, 0.06, 0.06, 0.05), strict=True):
             continuous.append(Stream(name=name, scale="log", unit=unit, dither=0.04, floor=floor, column=-1))
         self.streams = (*continuous, *counts)
         self.continuous = len(continuous)
@@ -85,10 +89,10 @@ class StreamTable:
         """Names in stream order."""
         return tuple(stream.name for stream in self.streams)
 
-    def scaled(self, values: NDArray[np.float64], growth: Floats, uniform: Floats) -> Floats:
+    def scaled(self, values: NDArray[np.float64], growth: Floats, begins: NDArray[np.bool_], uniform: Floats) -> Floats:
         """Streams of n samples: (streams, n) float32, NaN where missing.
 
-        values (vitals, n) · growth (n,) context growth per step, NaN where unknown · uniform (continuous, n) in (0, 1).
+        values (vitals, n) · growth (n,) context growth per step, NaN where unknown · begins (n,) a task begins · uniform (continuous, n) in (0, 1).
         """
         x = np.empty((len(self.streams), values.shape[1]), dtype=np.float32)
         x[self.rows] = values[self.columns]
@@ -98,6 +102,7 @@ class StreamTable:
             ratios[0] = np.where(tokens >= 1, values[self._cost] / tokens, np.nan)
             ratios[1] = np.where(values[self._output] >= 1, values[self._latency] / values[self._output], np.nan)
         ratios[2] = growth
+        ratios[3] = np.where(begins, values[self._context], np.nan)
         smooth = x[: self.continuous]
         dither = (uniform - np.float32(0.5)) * self.dithers
         for row in self.shares:
@@ -132,7 +137,7 @@ class StreamTable:
         if stream.scale == "count":
             return np.maximum(scaled, np.float32(0))
         if stream.scale == "logit":
-            return 1 / (1 + np.exp(-scaled))
+            return (1 / (1 + np.exp(-scaled))).astype(np.float32)
         return np.maximum(np.expm1(np.minimum(scaled, np.float32(60))) / np.float32(stream.unit), np.float32(0))
 
     @property

@@ -109,7 +109,8 @@ def p_values(block: Block, bins: NDArray[np.int8], lent: Lent, types: NDArray[np
     lent_above = lent.share[types, rows, place + 1]
     above = own_above + borrowed * lent_above
     equal = own_from - own_above + borrowed * (lent_from - lent_above)
-    return (above + uniform * (equal + grain)) / (total + grain)
+    p: Floats = (above + uniform * (equal + grain)) / (total + grain)
+    return p
 
 
 def rare_bets(block: Block, bins: NDArray[np.int8], first: int, lent: Lent, types: NDArray[np.int32]) -> Floats:
@@ -134,7 +135,8 @@ def rare_bets(block: Block, bins: NDArray[np.int8], first: int, lent: Lent, type
 def surprise(p: Floats) -> Floats:
     """``-Phi^-1(p)``, p kept away from 0 and 1."""
     np.clip(p, MIN_P, 1 - MIN_P, out=p)
-    return -ndtri(p)
+    g: Floats = -ndtri(p)
+    return g
 
 
 _LADDER = np.arange(SLOTS, dtype=np.int8)[None, :, None]

@@ -43,6 +43,7 @@ from immune.core.see import see
 from immune.core.sentinel import Sentinel
 from immune.core.state import RunState, split_memory_key
 from immune.core.vitals import AgentIdentity, SampleBatch
+from immune.errors import StoreUnavailableError
 from immune.ports import AgentSource, Answer, Connector, Desk, Journal, Telemetry
 from immune.runtime import continuity
 from immune.runtime.executor import Executor
@@ -119,7 +120,9 @@ class Engine:
         self._epoch = 0
         self._opened = False
         self._now_us = 0
+        self._named = 0
         self._pending: list[Draft] = []
+        self._unpublished: list[Envelope] = []
         self._unreported: dict[str, int] = {}
         self._inherited: acts.MemoryInherited | None = None
         self._due_us = dict.fromkeys(("bands", "expire", "counts", "baselines"), 0)
@@ -173,6 +176,8 @@ class Engine:
             await self.executor.stop()
         self._record_counts(now_us)
         self._append([*self._take_pending(), Draft(at_us=now_us, subject=self.run_id, event=ev.RunEnded(reason=reason, ticks=self.counters.ticks))])
+        if self.view is not None:
+            self._publish(self.view.assessment)
         self.queue.drain()
         self.save_baselines()
         self.journal.release(self.run_id, self._epoch)
@@ -196,16 +201,24 @@ class Engine:
     async def run(self, clock: Clock, *, first_us: int, until_us: int | None, stopped: Callable[[], bool] = lambda: False) -> None:
         """Tick at ``first_us + n x period`` until `until_us` (exclusive) or until stopped."""
         due_us = first_us
+        if self.executor is not None:
+            await self.executor.settle()  # after a restart the block holds before anything else goes on
         while (until_us is None or due_us < until_us) and not stopped():
             await clock.sleep_until_us(due_us)
             lag_us = clock.now_us() - due_us
             self.counters.lag_us = max(0, lag_us)
             if lag_us >= self.period_us:
-                missed = lag_us // self.period_us
-                self.counters.ticks_skipped += missed
-                due_us += missed * self.period_us
+                due_us += self._skip(lag_us // self.period_us, due_us, until_us)
+                continue
             await self.tick(due_us)
             due_us += self.period_us
+
+    def _skip(self, missed: int, due_us: int, until_us: int | None) -> int:
+        """Count ticks that are too late to be done, none of them beyond the end; how much time they would have taken."""
+        if until_us is not None:
+            missed = min(missed, -((due_us - until_us) // self.period_us))
+        self.counters.ticks_skipped += missed
+        return missed * self.period_us
 
     def failed(self, failure: Failure, now_us: int) -> None:
         """Put a child's death on record with the next tick."""
@@ -225,14 +238,14 @@ class Engine:
         assessment = self.sentinel.observe(screened.batch, now_us)
         self.mirror.saw(assessment)
         self._now_us = now_us
-        envelopes = self._apply(see(self.state, self.mirror, assessment, self.rules))
+        self._apply(see(self.state, self.mirror, assessment, self.rules))
         if self.executor is not None:
-            envelopes += self._apply(self._what_is_in_force(self.executor, now_us))
-            envelopes += self._apply(act(self.state, self.mirror, assessment, self.rules))
-        envelopes += self._append(self._take_pending())
+            self._apply(self._what_is_in_force(self.executor, now_us))
+            self._apply(act(self.state, self.mirror, assessment, self.rules))
+        self._append(self._take_pending())
         self.counters.ticks += 1
         self.counters.samples += len(screened.batch)
-        self._publish(envelopes, assessment)
+        self._publish(assessment)
         self._housekeep(now_us)
         self.on_tick(now_us)
 
@@ -245,7 +258,7 @@ class Engine:
         """Make a command's decision durable and let it happen; what was appended. Returns only after it is on disk."""
         envelopes = self._apply(decision)
         if self.view is not None:
-            self._publish(envelopes, self.view.assessment)
+            self._publish(self.view.assessment)
         return envelopes
 
     def _apply(self, decision: Decision) -> list[Envelope]:
@@ -308,6 +321,7 @@ class Engine:
             return []
         envelopes = self.journal.append(self.run_id, drafts, expected_seq=self.state.seq, epoch=self._epoch)
         self.state = fold(self.state, envelopes)
+        self._unpublished += envelopes
         self.mirror.sync(self.state, {agent_id for envelope in envelopes for agent_id in self._touched(envelope)})
         return envelopes
 
@@ -347,7 +361,9 @@ class Engine:
             case _:
                 raise AssertionError(effect)
 
-    def _publish(self, envelopes: Sequence[Envelope], assessment: Assessment) -> None:
+    def _publish(self, assessment: Assessment) -> None:
+        """Swap the view, and tell listeners of everything that was appended since the last time, without gaps."""
+        envelopes, self._unpublished = self._unpublished, []
         view = View(
             state=self.state,
             assessment=assessment,
@@ -364,6 +380,18 @@ class Engine:
             self._record_counts(now_us)
             self._due_us["counts"] = now_us + COUNTS_EVERY_US
         self.queue.drain()
+        try:
+            self._tidy_measurements(now_us)
+        except StoreUnavailableError as error:
+            self.queue.last_error = str(error)  # measurements are best effort: the next tick tries again
+        if now_us >= self._due_us["baselines"]:
+            self.save_baselines()
+            self._due_us["baselines"] = now_us + BASELINES_EVERY_US + BASELINES_EVERY_US_PER_AGENT * len(self.state.agents)
+
+    def _tidy_measurements(self, now_us: int) -> None:
+        if self._named < len(self.desk.roster):
+            self.telemetry.name_agents(self.run_id, self._named, [who.agent_id for who in self.desk.roster.identities[self._named :]])
+            self._named = len(self.desk.roster)
         if now_us >= self._due_us["bands"]:
             self.telemetry.write_bands(self.run_id, now_us, self.sentinel.bands())
             self._due_us["bands"] = now_us + BANDS_EVERY_US
@@ -372,10 +400,6 @@ class Engine:
         if now_us >= self._due_us["expire"]:
             self.telemetry.expire(self.run_id, now_us - round(self.rules.policy.limits.telemetry_retention_s * US))
             self._due_us["expire"] = now_us + EXPIRE_EVERY_US
-
-        if now_us >= self._due_us["baselines"]:
-            self.save_baselines()
-            self._due_us["baselines"] = now_us + BASELINES_EVERY_US + BASELINES_EVERY_US_PER_AGENT * len(self.state.agents)
 
     # -- bookkeeping -------------------------------------------------------------------------------------------------
 
@@ -394,7 +418,10 @@ class Engine:
             for n, who in enumerate(fresh)
         ]
         self._append(events)
-        self.telemetry.name_agents(self.run_id, known, [who.agent_id for who in fresh])
+        for who in fresh:
+            level = self.state.agents[who.agent_id].desired
+            if level != "none":
+                self._order(Enforce(agent_id=who.agent_id, level=level))
 
     def _count_rejected(self, rejected: dict[str, int]) -> None:
         for reason, count in rejected.items():

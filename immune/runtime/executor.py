@@ -1,13 +1,15 @@
 """Carries effects out through connectors, with timeout, idempotency key and fencing epoch, and reports what came of it.
 
-Orders about levels are a desired state, so only the newest per agent waits; steps of plans are few (the policy bounds
-plans at once). A connector that hangs costs its own task until the timeout, nothing else.
+Orders about levels are a desired state, so only the newest per agent waits, and an agent gets one order at a time: a slow
+order can never land after a newer one. Steps of plans are few (the policy bounds plans at once). A connector that hangs
+costs its own agent until the timeout, nothing else.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from immune.core.decision import AllowCanary, Enforce, RunStep
@@ -20,6 +22,14 @@ LEVELS_AT_ONCE = 16
 Report = Callable[[RunStep, Answer], None]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Order:
+    """Bring an agent to a level (None: it is there already), then let it do so much canary work (None: none is due)."""
+
+    level: Level | None
+    dispatches: int | None
+
+
 class Executor:
     """The hands of one engine. `report` is called with the outcome of every step."""
 
@@ -28,27 +38,30 @@ class Executor:
         self.report = report
         self.epoch = 0
         self.level_errors: dict[str, str] = {}
-        self._wanted: dict[str, Level] = {}
+        self._wanted: dict[str, _Order] = {}
+        self._under_way: set[str] = set()
         self._workers: set[asyncio.Task[None]] = set()
         self._steps: dict[str, asyncio.Task[None]] = {}
 
-    def connector_for(self, agent_id: str) -> Connector:
-        """The first connector in line that knows an agent."""
-        return next(connector for connector in self.connectors if connector.knows(agent_id))
+    def connector_for(self, agent_id: str) -> Connector | None:
+        """The first connector in line that knows an agent; None if none does."""
+        return next((connector for connector in self.connectors if connector.knows(agent_id)), None)
 
     def observed(self, agent_id: str) -> Level | None:
         """What is really in force at an agent, or None if nobody can know."""
-        return self.connector_for(agent_id).observed(agent_id)
+        connector = self.connector_for(agent_id)
+        return connector.observed(agent_id) if connector is not None else None
 
     def enforce(self, effect: Enforce) -> None:
         """Bring an agent to a level; a newer order for the same agent replaces a waiting one."""
-        self._wanted[effect.agent_id] = effect.level
+        self._wanted[effect.agent_id] = _Order(level=effect.level, dispatches=None)
         self._wake()
 
     def allow(self, effect: AllowCanary) -> None:
         """Open for canary work, after whatever level order still waits for this agent."""
-        level = self._wanted.pop(effect.agent_id, None)
-        self._spawn(self._allow(effect, level))
+        waiting = self._wanted.get(effect.agent_id)
+        self._wanted[effect.agent_id] = _Order(level=waiting.level if waiting else None, dispatches=effect.dispatches)
+        self._wake()
 
     def run_step(self, effect: RunStep) -> None:
         """Start a step, unless the same one is under way."""
@@ -57,13 +70,14 @@ class Executor:
             self._steps[effect.key] = task
             task.add_done_callback(lambda _: self._steps.pop(effect.key, None))
 
-    async def settle(self) -> None:
-        """Wait until no order about levels is under way (not for steps, which may take their time)."""
-        while self._workers:
-            await asyncio.gather(*self._workers)
+    async def settle(self, timeout_s: float = LEVEL_TIMEOUT_S) -> None:
+        """Wait until no order about levels is under way, or time is up (not for steps, which may take their time)."""
+        if self._workers:
+            await asyncio.wait(self._workers, timeout=timeout_s)
 
     async def stop(self) -> None:
         """Let go. Steps under way are abandoned; after a restart their outcome is unknown and they are undone."""
+        self._wanted.clear()
         tasks = [*self._workers, *self._steps.values()]
         for task in tasks:
             task.cancel()
@@ -71,31 +85,36 @@ class Executor:
 
     def _wake(self) -> None:
         if len(self._workers) < LEVELS_AT_ONCE:
-            self._spawn(self._work_levels())
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._workers.add(task)
-        task.add_done_callback(self._workers.discard)
+            task = asyncio.create_task(self._work_levels())
+            self._workers.add(task)
+            task.add_done_callback(self._workers.discard)
 
     async def _work_levels(self) -> None:
-        while self._wanted:
-            agent_id = next(iter(self._wanted))
-            level = self._wanted.pop(agent_id)
-            answer = await self._within(LEVEL_TIMEOUT_S, self.connector_for(agent_id).contain(agent_id, level, epoch=self.epoch))
-            if answer.outcome == "succeeded":
-                self.level_errors.pop(agent_id, None)
-            else:
-                self.level_errors[agent_id] = answer.detail
+        while (agent_id := next((one for one in self._wanted if one not in self._under_way), None)) is not None:
+            order = self._wanted.pop(agent_id)
+            self._under_way.add(agent_id)
+            try:
+                await self._carry_out(agent_id, order)
+            finally:
+                self._under_way.discard(agent_id)
 
-    async def _allow(self, effect: AllowCanary, level: Level | None) -> None:
-        connector = self.connector_for(effect.agent_id)
-        if level is not None:
-            await self._within(LEVEL_TIMEOUT_S, connector.contain(effect.agent_id, level, epoch=self.epoch))
-        await self._within(LEVEL_TIMEOUT_S, connector.allow(effect.agent_id, effect.dispatches, epoch=self.epoch))
+    async def _carry_out(self, agent_id: str, order: _Order) -> None:
+        connector = self.connector_for(agent_id)
+        answer = Answer(outcome="unsupported", detail="no connector knows this agent")
+        if connector is not None and order.level is not None:
+            answer = await self._within(LEVEL_TIMEOUT_S, connector.contain(agent_id, order.level, epoch=self.epoch))
+        if connector is not None and order.dispatches is not None:
+            answer = await self._within(LEVEL_TIMEOUT_S, connector.allow(agent_id, order.dispatches, epoch=self.epoch))
+        if answer.outcome == "succeeded":
+            self.level_errors.pop(agent_id, None)
+        else:
+            self.level_errors[agent_id] = answer.detail
 
     async def _step(self, effect: RunStep) -> None:
         connector = self.connector_for(effect.agent_id)
+        if connector is None:
+            self.report(effect, Answer(outcome="unsupported", detail="no connector knows this agent"))
+            return
         order = connector.compensate if effect.undo else connector.perform
         answer = await self._within(effect.timeout_s, order(effect.agent_id, effect.action, key=effect.key, epoch=self.epoch))
         self.report(effect, answer)

@@ -47,8 +47,7 @@ class Supervisor:
             started_us = self.clock.now_us()
             try:
                 await child()
-                return
-            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the one place that must outlive any failure of a child
+            except (Exception, asyncio.CancelledError) as error:  # the one place that must outlive any failure of a child
                 if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                     raise
                 self._reset_if_long_ago(name, started_us)
@@ -56,6 +55,8 @@ class Supervisor:
                 self.failures[name] = self.failures.get(name, 0) + 1
                 self.report(Failure(child=name, error=f"{type(error).__name__}: {error}", failures=self.failures[name], restart_in_s=delay_s))
                 await self.clock.sleep_until_us(self.clock.now_us() + round(delay_s * US))
+            else:
+                return
 
     def _reset_if_long_ago(self, name: str, started_us: int) -> None:
         if self.clock.now_us() - started_us > FORGIVEN_AFTER_S * US:

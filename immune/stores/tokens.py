@@ -192,7 +192,10 @@ class TokenStore:
             raise unavailable(error, self.path) from error
         except (ValueError, KeyError, TypeError, AttributeError):
             raise StoreUnavailableError(
-                "the file of tokens is damaged", field=TOKENS_FILE, value=str(self.path), way_out="restore it, or move it away and create the tokens anew"
+                "the file of tokens is damaged",
+                field=TOKENS_FILE,
+                value=str(self.path),
+                way_out="restore it, or move it away and create the tokens anew",
             ) from None
         return {record.name: record for record in records}
 

@@ -1,0 +1,201 @@
+"""The API as one object: composed from the engine and its siblings, one guard before all routes."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+from aiohttp import web
+
+from immune.api import commanding, gates, health, ingesting, reading, streaming
+from immune.api.auth import SAFE_METHODS, Doorman
+from immune.api.bodies import parse_fields, read_body
+from immune.api.commanding import refuse
+from immune.api.context import Context
+from immune.api.limits import Buckets
+from immune.api.openapi import openapi_route
+from immune.api.problems import ProblemError, problem_response
+from immune.api.routing import Call, Route
+from immune.api.seams import Explain, Gate, Host, Inbox, Keys, Papers
+from immune.api.stream import Stream
+from immune.clock import Clock
+from immune.core.commands import CommandError, Principal
+from immune.core.events import Envelope
+from immune.errors import ImmuneError
+
+log = logging.getLogger("immune.api")
+REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
+
+_LISTED = (*health.ROUTES, *ingesting.ROUTES, *gates.ROUTES, *reading.ROUTES, *commanding.ROUTES, *streaming.ROUTES)
+ROUTES: tuple[Route, ...] = (*_LISTED, openapi_route(_LISTED))
+"""Every route there is."""
+
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Server": "immune",
+}
+_BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, NameError, OSError, RuntimeError, TypeError, ValueError)
+"""What a mistake of ours raises: the request fails, the daemon goes on, the log has the trace."""
+
+Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Api:
+    """The control API of one engine. Runs on the engine's loop and never keeps it for long.
+
+    hosts  names besides those of the loopback by which the daemon may be addressed
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Host,
+        inbox: Inbox,
+        keys: Keys,
+        gate: Gate,
+        papers: Papers,
+        explain: Explain,
+        clock: Clock,
+        hosts: Collection[str] = (),
+    ) -> None:
+        limits = engine.rules.policy.limits
+        self.context = Context(
+            engine=engine,
+            inbox=inbox,
+            keys=keys,
+            gate=gate,
+            papers=papers,
+            explain=explain,
+            clock=clock,
+            doorman=Doorman(keys, hosts),
+            stream=Stream(engine.journal, engine.run_id),
+            buckets=Buckets(per_s=limits.requests_per_s, burst=2 * limits.requests_per_s),
+            ticked_at_us=clock.now_us(),
+        )
+        self._ticks = 0
+        engine.listeners.append(self._heard)
+
+    def application(self) -> web.Application:
+        """A fresh aiohttp application with every route."""
+        application = web.Application(middlewares=[self._guard])
+        for route in ROUTES:
+            application.router.add_route(route.method, route.path, self._bound(route))
+        return application
+
+    def refresh_approvers(self) -> None:
+        """Bring the engine's rules up to date about who may approve; to be called before every tick."""
+        self.context.refresh_approvers()
+
+    def close(self) -> None:
+        """Let the listeners of the live stream go."""
+        self.context.stream.close()
+        if self._heard in self.context.engine.listeners:
+            self.context.engine.listeners.remove(self._heard)
+
+    def _heard(self, envelopes: Sequence[Envelope], _view: Any) -> None:
+        engine = self.context.engine
+        self.context.stream.publish(envelopes, engine.state.seq)
+        if engine.counters.ticks != self._ticks:
+            self._ticks = engine.counters.ticks
+            self.context.ticked_at_us = self.context.clock.now_us()
+
+    # -- one request ---------------------------------------------------------------------------------------------------
+
+    def _bound(self, route: Route) -> Next:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            call = await self._let_in(route, request)
+            return await route.handler(call)
+
+        answer.route = route  # type: ignore[attr-defined]
+        return answer
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Next) -> web.StreamResponse:
+        """Whatever happens, the answer is one of ours: a document, with a request id and the security headers."""
+        request_id = secrets.token_hex(8)
+        REQUEST_ID.set(request_id)
+        try:
+            self.context.doorman.check_host(request)
+            response = await handler(request)
+        except ImmuneError as error:
+            response = problem_response(error, request_id)
+        except web.HTTPException as error:
+            response = problem_response(_of_router(request, error), request_id)
+        except web.RequestPayloadError:
+            response = problem_response(ProblemError(400, "the body broke off or is badly framed", field="body"), request_id)
+        except ConnectionError:
+            raise  # it hung up: nobody is there to answer
+        except _BUGS:
+            self.context.counters.bugs += 1
+            log.exception("request %s failed", request_id)
+            response = problem_response(
+                ProblemError(500, "something went wrong here", way_out="look for the request id in the daemon's log"), request_id
+            )
+        if not response.prepared:
+            response.headers.update({**SECURITY_HEADERS, "X-Request-Id": request_id})
+        self.context.counters.answered(_name(request), response.status)
+        return response
+
+    async def _let_in(self, route: Route, request: web.Request) -> Call:
+        context = self.context
+        call = Call(context=context, request=request, request_id=REQUEST_ID.get(), speaker=None, now_us=context.clock.now_us())
+        if route.roles:
+            call.speaker = self._admit(route, call)
+        if route.body != "none":
+            call.raw = await read_body(request, context.limits.max_body_bytes)
+            # reading took time, and what is decided now is decided now
+            call.now_us = context.clock.now_us()
+        if route.body == "fields":
+            call.body = parse_fields(call.raw, request.content_type, route.fields)
+        return call
+
+    def _admit(self, route: Route, call: Call) -> Principal:
+        context = self.context
+        call.speaker = principal = context.doorman.admit(call.request, call.now_us)
+        wait_s = context.buckets.take(principal.actor, call.now_us)
+        if wait_s:
+            raise ProblemError(
+                429, "too many requests", way_out=f"at most {context.limits.requests_per_s:g} a second", headers={"Retry-After": str(1 + int(wait_s))}
+            )
+        try:
+            context.doorman.check_origin(call.request)
+            _check_role(route, principal)
+        except CommandError as error:
+            if call.request.method not in SAFE_METHODS:
+                refuse(call, route.command, _target(call), error)
+            raise
+        return principal
+
+
+def _check_role(route: Route, principal: Principal) -> None:
+    if principal.role not in route.roles:
+        needed = " or ".join(sorted(route.roles))
+        raise CommandError(403, f"a {principal.role} may not do this", field="role", value=principal.role, way_out=f"ask for the role {needed}")
+
+
+def _target(call: Call) -> str:
+    return call.request.match_info.get("id", "")
+
+
+def _name(request: web.Request) -> str:
+    route = getattr(request.match_info.handler, "route", None)
+    return route.name if isinstance(route, Route) else "none"
+
+
+def _of_router(request: web.Request, error: web.HTTPException) -> ProblemError:
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return ProblemError(
+            405, "this method is not taken here", field="method", value=request.method, way_out=f"one of {allowed}", headers={"Allow": allowed}
+        )
+    if error.status == 404:
+        return ProblemError(404, "there is nothing here", field="path", value=request.path, way_out="see /openapi.json")
+    return ProblemError(error.status, error.reason or "the request cannot be answered")

@@ -1,0 +1,224 @@
+"""The daemon: engine, API and their children, from start to signal.
+
+A run goes on across restarts: unless a new one is asked for, the newest run of the same kind in the data directory is
+taken up again, with its containments in force before the first sample is read. A simulated fleet is brought from outside
+(`Extras`); nothing in here knows of one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from immune.api.app import Api
+from immune.api.server import Server, serve
+from immune.bootstrap import SECOND_US, Stores, build_engine, new_run_id, open_stores
+from immune.clock import Clock, SystemClock, VirtualClock, run_virtual
+from immune.connectors.config import load_connectors
+from immune.connectors.gate import GateConnector
+from immune.connectors.process import ProcessConnector
+from immune.connectors.webhook import WebhookConnector
+from immune.core.policy import Policy
+from immune.errors import FencedError, RefusedError, UnknownIdError
+from immune.ports import AgentSource, Connector
+from immune.reports import documents
+from immune.reports.explain import explain
+from immune.runtime.engine import Engine
+from immune.runtime.supervisor import Failure, Supervisor
+from immune.settings import Settings
+from immune.sources.ingest import IngestSource
+from immune.stores.tokens import TokenStore
+
+HEAD_START_S = 3
+SOURCE = "daemon"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What the user asked for."""
+
+    settings: Settings
+    policy: Policy
+    config: Path | None = None
+    run_id: str | None = None
+    new: bool = False
+    duration_s: float | None = None
+    warm_start: str | None = None
+    period_us: int = SECOND_US
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extras:
+    """What a caller brings beside the daemon's own sources and hands. `warmup_s` is run through on the virtual clock first."""
+
+    name: str = SOURCE
+    sources: tuple[AgentSource, ...] = ()
+    connectors: tuple[Connector, ...] = ()
+    warmup_s: int = 0
+
+
+Bring = Callable[[int, bool], Extras]
+"""(time of the first tick, whether a run is taken up again) -> what is brought."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Parts:
+    """Everything a running daemon consists of."""
+
+    launch: Launch
+    engine: Engine
+    stores: Stores
+    inbox: IngestSource
+    gate: GateConnector
+    tokens: TokenStore
+    processes: ProcessConnector | None
+    first_us: int
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    fatal: RefusedError | None = None
+
+
+def run_daemon(launch: Launch, bring: Bring | None = None) -> None:
+    """Run until the duration is over or a signal comes. Raises what the user must know of: port taken, writer held …"""
+    stores = open_stores(launch.settings.data_dir)
+    try:
+        parts = _compose(launch, stores, bring)
+        _say(f"run {parts.engine.run_id} in {launch.settings.data_dir}, policy {parts.engine.rules.version}, mode {launch.policy.mode}")
+        asyncio.run(_live(parts))
+        if parts.fatal is not None:
+            raise parts.fatal
+    finally:
+        stores.close()
+
+
+def _compose(launch: Launch, stores: Stores, bring: Bring | None) -> Parts:
+    clock = SystemClock()
+    run_id, resumed = _choose_run(launch, stores)
+    first_us = _next_second(clock.now_us()) + HEAD_START_S * SECOND_US if not resumed else _next_second(clock.now_us())
+    extras = bring(first_us, resumed) if bring else Extras()
+    inbox, gate, tokens = IngestSource(launch.policy.limits), GateConnector(), TokenStore(launch.settings.data_dir)
+    tokens.ensure_admin()
+    specs = load_connectors(launch.config)
+    processes = ProcessConnector(specs.processes, gate=gate, ledger=launch.settings.data_dir / "processes.json") if specs.processes else None
+    hands: list[Connector] = [*extras.connectors, *([processes] if processes else []), *(WebhookConnector(spec, clock) for spec in specs.webhooks), gate]
+    engine = build_engine(
+        run_id=run_id,
+        sources=[*extras.sources, inbox],
+        stores=stores,
+        policy=launch.policy,
+        period_us=launch.period_us,
+        source=extras.name,
+        connectors=hands,
+    )
+    if launch.warm_start is not None:
+        _warm_start(engine, stores, launch.warm_start)
+    if extras.warmup_s and not resumed and launch.warm_start is None:
+        _fast_forward(engine, first_us, extras.warmup_s)
+    return Parts(
+        launch=launch, engine=engine, stores=stores, inbox=inbox, gate=gate, tokens=tokens, processes=processes, first_us=first_us
+    )
+
+
+def _choose_run(launch: Launch, stores: Stores) -> tuple[str, bool]:
+    """The run to write, and whether it is taken up again."""
+    if launch.run_id is not None:
+        return launch.run_id, stores.journal.head(launch.run_id)[0] > 0
+    if not launch.new:
+        for run in stores.journal.runs():
+            if run.run_id.startswith("live-"):
+                return run.run_id, True
+    return "live-" + new_run_id(SystemClock()).removeprefix("run-"), False
+
+
+def _warm_start(engine: Engine, stores: Stores, from_run: str) -> None:
+    if stores.journal.head(from_run)[0] == 0:
+        raise UnknownIdError("no such run", field="--warm-start", value=from_run, way_out="see `immune runs`")
+    if not engine.warm_start(stores.journal, from_run):
+        _say(f"run {from_run} left no baselines that fit; only its memory of cures is taken over")
+
+
+def _fast_forward(engine: Engine, first_us: int, warmup_s: int) -> None:
+    """Learn from a healthy stretch of virtual time that ends when real time begins."""
+    start_us = first_us - warmup_s * SECOND_US
+    _say(f"fast-forwarding {warmup_s // 60} healthy minutes of virtual time, so that there is something to compare with")
+
+    async def forward() -> None:
+        engine.start(start_us)
+        await engine.run(VirtualClock(start_us), first_us=start_us, until_us=first_us)
+
+    run_virtual(forward())
+
+
+async def _live(parts: Parts) -> None:
+    engine, clock = parts.engine, SystemClock()
+    api = Api(
+        engine=engine, inbox=parts.inbox, keys=parts.tokens, gate=parts.gate, papers=documents, explain=explain, clock=clock
+    )
+    server = await serve(api, port=parts.launch.settings.port, data_dir=parts.launch.settings.data_dir)
+    try:
+        await _serve(parts, api, server, clock)
+    finally:
+        await server.close()
+        if parts.processes is not None:
+            await parts.processes.close()
+
+
+async def _serve(parts: Parts, api: Api, server: Server, clock: Clock) -> None:
+    engine, launch = parts.engine, parts.launch
+    for name in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(name, parts.stop.set)
+    if engine.view is None:
+        engine.start(clock.now_us())
+    if parts.processes is not None:
+        levels = {agent.agent_id: agent.desired for agent in engine.state.agents.values()}
+        for agent_id, trouble in (await parts.processes.start(levels)).items():
+            _say(f"{agent_id}: {trouble}")
+    if engine.executor is not None:
+        await engine.executor.settle()
+    _welcome(parts, server)
+    until_us = None if launch.duration_s is None else parts.first_us + round(launch.duration_s * SECOND_US)
+
+    def failed(failure: Failure) -> None:
+        _say(f"{failure.child} failed ({failure.error}), restarting in {failure.restart_in_s:g} s")
+        engine.failed(failure, clock.now_us())
+
+    async def ticks() -> None:
+        try:
+            first_us = max(parts.first_us, _next_second(clock.now_us()))
+            await engine.run(clock, first_us=first_us, until_us=until_us, stopped=parts.stop.is_set)
+        except FencedError as fenced:
+            parts.fatal = fenced
+        parts.stop.set()
+
+    supervisor = Supervisor(clock, failed)
+    engine.on_tick = lambda now_us: api.refresh_approvers()
+    api.refresh_approvers()
+    supervisor.start("ticks", ticks)
+    await parts.stop.wait()
+    await supervisor.stop()
+    if parts.fatal is None:
+        await engine.finish(clock.now_us(), "stopped")
+        _say(f"stopped in order after {engine.counters.ticks} ticks; nothing was approved, healed or released by it")
+
+
+def _welcome(parts: Parts, server: Server) -> None:
+    data_dir = parts.launch.settings.data_dir
+    _say(f"control API on {server.url}, token in {data_dir / 'admin.token'}")
+    if not parts.engine.state.agents:
+        _say("no agents yet; send vitals of one like this:")
+        _say(
+            f"  curl -X POST {server.url}/v1/vitals -H \"Authorization: Bearer $(cat {data_dir / 'admin.token'})\" "
+            "-H 'Content-Type: application/json' -d '{\"samples\": [{\"agent\": \"writer-1\", \"latency_ms\": 812, \"output_tokens\": 230}]}'"
+        )
+
+
+def _next_second(now_us: int) -> int:
+    return -(-now_us // SECOND_US) * SECOND_US
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"immune: {text}\n")
+    sys.stderr.flush()

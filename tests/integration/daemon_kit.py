@@ -1,0 +1,135 @@
+"""A daemon in one test: engine, ingest, gate and API on one loop, driven by hand. Nothing sleeps."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from immune.api.app import Api
+from immune.api.server import Server, serve
+from immune.bootstrap import Stores, build_engine, open_stores
+from immune.connectors.gate import GateConnector
+from immune.core.policy import LimitsPolicy, Policy
+from immune.reports import documents
+from immune.reports.explain import explain
+from immune.runtime.engine import Engine
+from immune.sources.ingest import IngestSource
+from immune.stores.tokens import TokenStore
+
+US = 1_000_000
+START_US = 1_767_225_600 * US
+ROLES = ("viewer", "operator", "approver", "agent")
+
+
+class HandClock:
+    """Time that stands still until somebody moves it."""
+
+    def __init__(self, now_us: int = START_US) -> None:
+        self.at_us = now_us
+
+    def now_us(self) -> int:
+        return self.at_us
+
+    async def sleep_until_us(self, at_us: int) -> None:
+        self.at_us = max(self.at_us, at_us)
+        await asyncio.sleep(0)
+
+
+@dataclass(kw_only=True)
+class Answer:
+    status: int
+    document: Any
+    headers: Any
+    text: str = ""
+
+
+@dataclass(kw_only=True)
+class Daemon:
+    engine: Engine
+    ingest: IngestSource
+    gate: GateConnector
+    tokens: TokenStore
+    clock: HandClock
+    api: Api
+    stores: Stores
+    server: Server | None = None
+    session: aiohttp.ClientSession | None = None
+    token: dict[str, str] = field(default_factory=dict)
+
+    async def tick(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.clock.at_us += US
+            self.api.refresh_approvers()
+            await self.engine.tick(self.clock.at_us)
+            await self.settle()
+
+    async def settle(self) -> None:
+        for _ in range(4):
+            await self.engine.executor.settle()
+            await asyncio.sleep(0)
+
+    async def ask(self, method: str, path: str, body: Any = None, *, who: str | None = "admin", raw: bytes | None = None, **headers: str) -> Answer:
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if who is not None:
+            sent.setdefault("Authorization", f"Bearer {self.token[who]}")
+        if raw is None and body is not None:
+            raw = json.dumps(body).encode()
+        if raw is not None:
+            sent.setdefault("Content-Type", "application/json")
+        from yarl import URL
+
+        url = URL(self.server.url + path, encoded=True)
+        async with self.session.request(method, url, data=raw, headers=sent, skip_auto_headers=("Content-Type",)) as response:
+            text = await response.text()
+            is_json = "json" in response.headers.get("Content-Type", "")
+            return Answer(status=response.status, document=json.loads(text) if is_json else None, headers=response.headers, text=text)
+
+    async def vitals(self, *samples: dict[str, Any], who: str = "admin", **headers: str) -> Answer:
+        return await self.ask("POST", "/v1/vitals", {"samples": list(samples)}, who=who, **headers)
+
+    def kinds(self, subject: str | None = None) -> list[str]:
+        return [e.kind for e in self.engine.journal.read(self.engine.run_id) if subject is None or e.subject == subject]
+
+    def events(self, kind: str) -> list[Any]:
+        return [e for e in self.engine.journal.read(self.engine.run_id) if e.kind == kind]
+
+
+def compose(folder: Path, *, policy: Policy | None = None, clock: HandClock | None = None, on_disk: bool = False, run_id: str = "run-1") -> Daemon:
+    policy = policy or Policy(mode="act")
+    clock = clock or HandClock()
+    ingest, gate, tokens = IngestSource(policy.limits), GateConnector(), TokenStore(folder)
+    tokens.ensure_admin()
+    stores = open_stores(folder if on_disk else None)
+    engine = build_engine(run_id=run_id, sources=[ingest], stores=stores, policy=policy, connectors=[gate])
+    api = Api(engine=engine, inbox=ingest, keys=tokens, gate=gate, papers=documents, explain=explain, clock=clock)
+    return Daemon(engine=engine, ingest=ingest, gate=gate, tokens=tokens, clock=clock, api=api, stores=stores)
+
+
+def with_limits(**limits: Any) -> Policy:
+    return Policy(mode="act", limits=replace(LimitsPolicy(), **limits))
+
+
+@asynccontextmanager
+async def daemon(folder: Path, **options: Any):
+    made = compose(folder, **options)
+    made.token["admin"] = made.tokens.admin_token()
+    for role in ROLES:
+        if role not in made.tokens.roles():
+            made.token[role] = made.tokens.create(role, role)
+    made.engine.start(made.clock.now_us())
+    made.server = await serve(made.api, port=0, data_dir=folder)
+    connector = aiohttp.TCPConnector(limit=0)
+    made.session = aiohttp.ClientSession(connector=connector)
+    try:
+        yield made
+    finally:
+        await made.session.close()
+        await made.server.close()
+        await made.engine.finish(made.clock.now_us(), "the test is over")
+        made.stores.close()
