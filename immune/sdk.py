@@ -14,7 +14,6 @@ from __future__ import annotations
 import http.client
 import json
 import logging
-import secrets
 import threading
 import time
 from collections import deque
@@ -201,8 +200,8 @@ class ImmuneClient:
 
     def _post(self, batch: list[dict[str, Any]]) -> int:
         body = json.dumps({"samples": batch}, default=str).encode("utf-8", "backslashreplace")
-        answer = self._request("POST", "/v1/vitals", body, {"Content-Type": "application/json", "Idempotency-Key": secrets.token_hex(16)})
-        return int(answer["accepted"])
+        answer = self._request("POST", "/v1/vitals", body, {"Content-Type": "application/json"})
+        return int(answer.get("accepted", 0))
 
     # -- the gate ------------------------------------------------------------------------------------------------------
 
@@ -220,10 +219,10 @@ class ImmuneClient:
     def _keep(self, agent: str, told: dict[str, Any]) -> GateAnswer:
         answer = GateAnswer(
             agent=agent,
-            allowed=bool(told["allowed"]),
-            level=str(told["level"]),
-            reason=str(told["reason"]),
-            tools_off=tuple(map(str, told["tools_off"])),
+            allowed=told.get("allowed") is True,
+            level=str(told.get("level", "none")),
+            reason=str(told.get("reason", "")),
+            tools_off=tuple(map(str, told.get("tools_off", ()))),
         )
         lease_s = float(told.get("lease_s", DEFAULT_LEASE_S)) if self.lease_s is None else self.lease_s
         self._kept[agent] = _Kept(answer=answer, until_s=self._clock() + lease_s)
@@ -279,9 +278,11 @@ def _read(status: int, content: bytes) -> dict[str, Any]:
     try:
         document = json.loads(content) if content else {}
     except ValueError:
-        document = {}
+        document = None
+    if not isinstance(document, dict):
+        raise UnreachableDaemonError(f"{status}: this is not the daemon's answer")
     if status in _WORTH_ANOTHER_TRY:
         raise UnreachableDaemonError(f"{status}: {document.get('detail', 'try again later')}")
-    if status >= http.client.BAD_REQUEST or not isinstance(document, dict):
+    if status >= http.client.BAD_REQUEST:
         raise RefusedRequestError(f"{status}: {document.get('detail', 'refused')}")
     return document

@@ -40,7 +40,7 @@ def _not_ready(document: Mapping[str, object]) -> web.Response:
 
 
 async def metrics(call: Call) -> web.StreamResponse:
-    """Prometheus text format 0.0.4. No name from outside is a label, so that nobody can make up series."""
+    """Prometheus text format 0.0.4. No name from outside is in it, so that nobody can make up series."""
     body = "\n".join([*_lines(call.context, call.now_us), ""]).encode()
     return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 

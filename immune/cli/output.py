@@ -9,19 +9,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from immune.errors import ImmuneError
+from immune.errors import ImmuneError, InputError
 
 INTERRUPTED = 130
+UsageProblem: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+"""What a wrong option raises: newer versions of typer bring their own click, older ones use the installed one."""
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", envvar="IMMUNE_DATA_DIR", help="Where the journal and telemetry live (default ./.immune).", show_default=False)
+    Path | None,
+    typer.Option("--data-dir", envvar="IMMUNE_DATA_DIR", help="Where the journal and telemetry live (default ./.immune).", show_default=False),
 ]
 Run = Annotated[str | None, typer.Option("--run", help="Which run; the newest one unless given.", show_default=False)]
 
@@ -57,12 +59,14 @@ def run_guarded(app: typer.Typer, arguments: list[str]) -> int:
         sys.stdout.flush()
     except ImmuneError as error:
         return report_error(error, "--json" in arguments)
-    except click.exceptions.Exit as left:
-        return left.exit_code
-    except click.ClickException as error:
+    except typer.Exit as left:
+        return int(left.exit_code)
+    except UsageProblem as error:
+        if "--json" in arguments:
+            return report_error(InputError(error.format_message(), way_out="see --help"), as_json=True)
         error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+        return InputError.exit_code
+    except (typer.Abort, KeyboardInterrupt):
         err.print("interrupted")
         return INTERRUPTED
     except BrokenPipeError:

@@ -16,6 +16,7 @@ from immune.core.policy import DetectionPolicy
 from immune.core.vitals import Status
 
 US = 1e6
+IDLE, DONE = int(Status.IDLE), int(Status.DONE)
 PAUSE = 2.5
 GAP_SPAN = 100.0
 RATE_SPAN = 300.0
@@ -57,7 +58,7 @@ def arrive(arena: Arena, agents: Index, at_us: NDArray[np.int64], status: NDArra
     arena["gap_mean"][agents] = mean
     arena["gap_peak"][agents] = peak
     arena["gap_count"][agents] = count + working
-    pausing = known & (arena["status"][agents] == Status.IDLE) & ~arena["retired"][agents]
+    pausing = known & (arena["status"][agents] == IDLE) & ~arena["retired"][agents]
     arena["rest_count"][agents] += pausing
     rest = arena["rest_peak"][agents]
     arena["rest_peak"][agents] = np.where(pausing, np.maximum(gap, rest), rest)
@@ -72,7 +73,7 @@ def arrive(arena: Arena, agents: Index, at_us: NDArray[np.int64], status: NDArra
 
 def resting(status: NDArray[np.int8]) -> NDArray[np.bool_]:
     """Whether this status means that no samples are to be expected."""
-    rests: NDArray[np.bool_] = (status == Status.IDLE) | (status == Status.DONE)
+    rests: NDArray[np.bool_] = (status == IDLE) | (status == DONE)
     return rests
 
 
@@ -89,7 +90,7 @@ def gaps(arena: Arena, now_us: int, policy: DetectionPolicy) -> tuple[NDArray[np
     last, count = arena["last_at"][:size], arena["gap_count"][:size]
     limit = _limit(count, arena["gap_mean"][:size], arena["gap_peak"][:size], policy)
     status = arena["status"][:size]
-    beats = (status == Status.IDLE) & (arena["rest_count"][:size] >= RESTS_KNOWN)
+    beats = (status == IDLE) & (arena["rest_count"][:size] >= RESTS_KNOWN)
     rested = np.maximum(np.float32(REST_FACTOR) * np.maximum(arena["rest_peak"][:size], arena["gap_mean"][:size]), np.float32(REST_MIN_S))
     limit = np.where(beats, rested, limit)
     heard = (last >= 0) & (count >= KNOWN_FROM) & (beats | ~resting(status)) & ~arena["retired"][:size]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from immune.core.events import iso
-from immune.reports.model import Band, ChartSpec, Mark, MarkKind
+from immune.reports.model import Band, ChartSpec, Mark, MarkKind, SpanKind
 
 BOX = 1000.0
 POINTS_MAX = 600
@@ -59,6 +59,7 @@ class PlacedSpan:
     left: float
     width: float
     text: str
+    kind: SpanKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -334,7 +335,7 @@ def _place_spans(spec: ChartSpec, frame: _Frame) -> tuple[PlacedSpan, ...]:
     for span in spec.spans:
         left, right = frame.percent(span.from_us), frame.percent(span.to_us or frame.to_us)
         if right > left:
-            placed.append(PlacedSpan(left=left, width=round(right - left, 2), text=span.text))
+            placed.append(PlacedSpan(left=left, width=round(right - left, 2), text=span.text, kind=span.kind))
     return tuple(placed)
 
 

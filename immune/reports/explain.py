@@ -105,7 +105,9 @@ def in_a_sentence(state: RunState, subject: str) -> str:
     match known:
         case PlanState():
             steps = ", then ".join(in_words(step.note.action) for step in known.steps)
-            where = f"ended, {known.outcome}: {known.reason}" if known.status == "ended" else known.status + (f": {known.reason}" if known.reason else "")
+            where = (
+                f"ended, {known.outcome}: {known.reason}" if known.status == "ended" else known.status + (f": {known.reason}" if known.reason else "")
+            )
             return f"{subject} heals {known.agent_id} of {in_words(known.diagnosis)} by {steps}; {where}"
         case ApprovalState():
             about = f"{known.plan_id} for {known.subject}" if known.plan_id else f"{known.about} of {known.subject} ({known.level})"

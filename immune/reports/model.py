@@ -15,6 +15,7 @@ from immune.core.state import IncidentState
 
 Tone = Literal["plain", "good", "warn", "bad"]
 MarkKind = Literal["onset", "opened", "closed", "proposed", "fact"]
+SpanKind = Literal["sick", "held", "trial"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +29,12 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """A shaded stretch of a chart. ``to_us`` 0 means that it still goes on at the right edge."""
+    """A shaded stretch of a chart: an incident, containment in force, a probation. ``to_us`` 0: it still goes on at the right edge."""
 
     from_us: int
     to_us: int
     text: str
+    kind: SpanKind = "sick"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -67,11 +69,127 @@ class ChartSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """One event, told: when, by whom, a word for its place in the course of things, a sentence, and the rule behind it."""
+
+    at_us: int
+    event_id: str
+    actor: str
+    stage: str
+    text: str
+    rule: str = ""
+    tone: Tone = "plain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A stretch in which an agent was *seen* at a level of containment. ``to_us`` 0: it still is."""
+
+    agent_id: str
+    level: str
+    from_us: int
+    to_us: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """A probation; `passed` is None while it runs."""
+
+    agent_id: str
+    plan_id: str
+    from_us: int
+    to_us: int = 0
+    passed: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CureRow:
+    """How the plans of one treatment ended; `other` ones never started or still run."""
+
+    treatment: str
+    against: tuple[str, ...]
+    verified: int
+    undone: int
+    handed: int
+    other: int
+    relapsed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalRow:
+    """One request to a person, and what became of it."""
+
+    request_id: str
+    subject: str
+    asks: str
+    severity: float
+    rule: str
+    asked_us: int
+    decided_us: int
+    by: str
+    reason: str
+    outcome: str
+    became: str
+    expires_us: int
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryRow:
+    """How often an action helped for a pattern of symptoms, and did not."""
+
+    signature: str
+    action: str
+    worked: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acted:
+    """What a run did.
+
+    containments  ordered, by rule or by a person; `holds` are those that were seen in force
+    share_max     the largest share of the fleet contained automatically at one time
+    escaped       work done while isolated, None when nobody counted it
+    would_have    agents for which containment was due and was not ordered
+    alarms        orders that did not come into force
+    ends          how plans ended: (in a word, how many)
+    """
+
+    containments: int
+    by_people: int
+    still: tuple[str, ...]
+    share_max: float
+    escaped: int | None
+    held_agents: tuple[str, ...]
+    healed_agents: tuple[str, ...]
+    waiting_agents: tuple[str, ...]
+    owned_agents: tuple[str, ...]
+    would_have: int
+    holds: tuple[Hold, ...]
+    trials: tuple[Trial, ...]
+    alarms: tuple[Moment, ...]
+    cures: tuple[CureRow, ...]
+    ends: tuple[tuple[str, int], ...]
+    approvals: tuple[ApprovalRow, ...]
+    memory: tuple[MemoryRow, ...]
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IncidentCard:
-    """An incident as the journal tells it, with charts of the vitals that speak."""
+    """An incident as the journal tells it, with charts of the vitals that speak and what was done about it, in order.
+
+    contained  whether a containment was ordered because of it
+    holds      containment of its agents seen in force while it was open
+    """
 
     incident: IncidentState
     charts: tuple[ChartSpec, ...] = ()
+    moments: tuple[Moment, ...] = ()
+    contained: bool = False
+    holds: tuple[Hold, ...] = ()
+    trials: tuple[Trial, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +228,8 @@ class RunPage:
     journal_events, journal_head, journal_verified   the ledger behind the page; None when it was not checked
     policy_text the whole policy in force, as TOML
     notes       sentences that belong to this run, for instance that a part was fast-forwarded
+    acted       what was done, None when the caller knows nothing of it
+    log, log_left_out   the decisions, newest last, and how many are not among them
     """
 
     title: str
@@ -129,6 +249,9 @@ class RunPage:
     policy_text: str = ""
     threshold_nats: float = float("nan")
     notes: tuple[str, ...] = ()
+    acted: Acted | None = None
+    log: tuple[Moment, ...] = ()
+    log_left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +259,7 @@ class LiveAgent:
     """One agent on the screen.
 
     state         its word: learning, healthy, suspected, sick, silent, idle, or a containment level
+    doing         what is done about it, in a few words: ``probation 12/20``, ``waits for approval``
     baseline      (samples so far, samples needed) while learning
     nats          evidence, to be read against the view's threshold
     last_seen_us  time of its newest sample, 0 if none came yet
@@ -148,11 +272,12 @@ class LiveAgent:
     nats: float = 0.0
     baseline: tuple[int, int] | None = None
     last_seen_us: int = 0
+    doing: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveIncident:
-    """One incident on the screen; `proposed` is the containment asked for, or ``none``."""
+    """One incident on the screen; `proposed` is the containment asked for, or ``none``; `doing` is where its plan stands."""
 
     incident_id: str
     who: str
@@ -163,6 +288,20 @@ class LiveIncident:
     opened_us: int
     closed_us: int = 0
     proposed: str = "none"
+    doing: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveAsk:
+    """A request that waits for a person: what a yes would do, to whom, how far it reaches, and until when there is time."""
+
+    request_id: str
+    subject: str
+    what: str
+    severity: float
+    reach: str
+    expires_us: int
+    granted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +322,8 @@ class LiveView:
     done_s, total_s   progress of the phase, in seconds of the run; total 0 hides the bar
     threshold_nats    where evidence becomes an alarm
     happened   newest last
+    asks       requests that wait for a person, oldest first
+    answer     how to answer them: ``[a] approve  [r] reject``
     footer     a hint on what keys do or where the report will be
     """
 
@@ -200,3 +341,5 @@ class LiveView:
     happened: tuple[Happening, ...] = ()
     counters: tuple[Counter, ...] = field(default=())
     footer: str = ""
+    asks: tuple[LiveAsk, ...] = ()
+    answer: str = ""

@@ -39,7 +39,9 @@ def _seeing(envelope: Envelope, event: Event) -> str | None:
         case ev.IncidentOpened():
             return f"{event.incident_id} opened on {_who(event.agents)}: {_evidence(event.evidence)}; {_looks(event.diagnosis)}; severity {event.severity:.1f}"
         case ev.IncidentUpdated():
-            return f"{event.incident_id} updated ({event.reason}): {_evidence(event.evidence)}; {_looks(event.diagnosis)}; severity {event.severity:.1f}"
+            return (
+                f"{event.incident_id} updated ({event.reason}): {_evidence(event.evidence)}; {_looks(event.diagnosis)}; severity {event.severity:.1f}"
+            )
         case ev.IncidentClosed():
             return f"{event.incident_id} closed, {in_words(event.outcome)}: {in_words(event.reason)}"
         case ev.ContainmentProposed():

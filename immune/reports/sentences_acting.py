@@ -29,7 +29,13 @@ LEVEL_WORDS: dict[Level, str] = {
 
 def say_acting(envelope: Envelope, event: Event) -> str | None:
     """The sentence of an event of acting; None for every other event."""
-    return _containing(envelope, event) or _planning(envelope, event) or _undoing(envelope, event) or _asking(envelope, event) or _telling(envelope, event)
+    return (
+        _containing(envelope, event)
+        or _planning(envelope, event)
+        or _undoing(envelope, event)
+        or _asking(envelope, event)
+        or _telling(envelope, event)
+    )
 
 
 def plan_words(steps: tuple[acts.StepNote, ...]) -> str:
@@ -40,7 +46,15 @@ def plan_words(steps: tuple[acts.StepNote, ...]) -> str:
 def actor_words(actor: str) -> str:
     """Who acted, for people: ``demo`` for a person, ``the policy`` for a rule."""
     kind, _, name = actor.partition(":")
-    return f"{name} (a person)" if kind == "person" else f"policy rule {name}" if kind == "policy" else f"agent {name}" if kind == "agent" else "the system"
+    return (
+        f"{name} (a person)"
+        if kind == "person"
+        else f"policy rule {name}"
+        if kind == "policy"
+        else f"agent {name}"
+        if kind == "agent"
+        else "the system"
+    )
 
 
 def _containing(envelope: Envelope, event: Event) -> str | None:
@@ -57,7 +71,11 @@ def _containing(envelope: Envelope, event: Event) -> str | None:
                 f"allows {event.allowed}; a person is asked"
             )
         case acts.Released():
-            ground = {"probation": "on fresh evidence", "explained": "because a shared cause explains it", "person": f"by {actor_words(envelope.actor)}"}
+            ground = {
+                "probation": "on fresh evidence",
+                "explained": "because a shared cause explains it",
+                "person": f"by {actor_words(envelope.actor)}",
+            }
             return f"{who} is released {ground[event.basis]}: {event.reason}"
         case acts.EnforcementObserved() if event.after == "none":
             return f"{who} works freely again; {event.before} is no longer in force"

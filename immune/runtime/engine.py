@@ -53,6 +53,7 @@ from immune.runtime.supervisor import Failure
 BANDS_EVERY_US = 10 * US
 EXPIRE_EVERY_US = 60 * US
 COUNTS_EVERY_US = 60 * US
+SWEEP_EVERY_US = 30 * US
 BASELINES_EVERY_US = 60 * US
 BASELINES_EVERY_US_PER_AGENT = US // 20
 """A large fleet saves its baselines less often, so that saving costs each agent the same."""
@@ -125,7 +126,7 @@ class Engine:
         self._unpublished: list[Envelope] = []
         self._unreported: dict[str, int] = {}
         self._inherited: acts.MemoryInherited | None = None
-        self._due_us = dict.fromkeys(("bands", "expire", "counts", "baselines"), 0)
+        self._due_us = dict.fromkeys(("sweep", "bands", "expire", "counts", "baselines"), 0)
 
     # -- life of a run -----------------------------------------------------------------------------------------------
 
@@ -162,6 +163,7 @@ class Engine:
         self._enroll_new(now_us)
         self._take_up_again(now_us)
         self._due_us = {
+            "sweep": now_us,
             "bands": now_us,
             "expire": now_us + EXPIRE_EVERY_US,
             "counts": now_us + COUNTS_EVERY_US,
@@ -268,9 +270,15 @@ class Engine:
         return envelopes
 
     def _what_is_in_force(self, executor: Executor, now_us: int) -> Decision:
-        """What the connectors see at every agent that is, or ought to be, contained."""
+        """What the connectors see at every agent that is, or ought to be, contained; now and then at all of them.
+
+        An order that was believed lost may land late, at an agent that nobody watches any more.
+        """
         docket = Docket(state=self.state, now_us=now_us)
-        for agent_id in sorted(self.mirror.watched):
+        sweep = now_us >= self._due_us["sweep"]
+        if sweep:
+            self._due_us["sweep"] = now_us + SWEEP_EVERY_US
+        for agent_id in sorted(self.state.agents if sweep else self.mirror.watched):
             agent = self.state.agents[agent_id]
             seen = executor.observed(agent_id)
             if seen is not None and seen != agent.observed:

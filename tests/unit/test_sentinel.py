@@ -18,7 +18,7 @@ def spike(agent: int, column: int, factor: float, start: int = 0):
 
 
 def test_a_healthy_fleet_gives_no_alarm() -> None:
-    assert alarms(Watch(60, seed=11).run(0, 400)) == set()
+    assert alarms(Watch(60, seed=11).run(0, 200)) == set()
 
 
 def test_a_young_agent_is_not_judged_before_the_policys_number_of_samples() -> None:
@@ -41,26 +41,26 @@ def test_a_lone_agent_does_not_cry_wolf_while_young_but_a_tenfold_fault_after_an
 )
 def test_a_strong_fault_is_found_within_twenty_samples_and_named_by_its_vital(column: int, factor: float, vital: str) -> None:
     watch = Watch(8, seed=3)
-    watch.run(0, 400)
-    after = watch.run(400, 420, spike(5, column, factor))
+    watch.run(0, 200)
+    after = watch.run(200, 220, spike(5, column, factor))
     assert alarms(after) == {5}
     finding = after[-1].findings[0]
     assert (finding.agent, finding.alarm, finding.present) == (5, True, True)
     item = next(item for item in finding.evidence if item.vital == vital)
     assert item.direction == "up"
     assert item.ratio == pytest.approx(factor, rel=0.4)
-    assert at(392) <= item.onset_us <= at(404)
+    assert at(192) <= item.onset_us <= at(204)
 
 
 def test_rare_counts_are_found_though_most_samples_are_zero() -> None:
     watch = Watch(8, seed=4)
-    watch.run(0, 400)
+    watch.run(0, 200)
 
     def storm(tick: int, values: np.ndarray) -> None:
         values[2, RETRIES] = [3, 1, 2, 4][tick % 4]
         values[6, ERRORS] = [1, 2, 0, 1][tick % 4]
 
-    after = watch.run(400, 425, storm)
+    after = watch.run(200, 225, storm)
     assert alarms(after) == {2, 6}
     first = {finding.agent: finding.evidence[0].vital for finding in after[-1].findings}
     assert (first[2], first[6]) == ("retries", "errors")
@@ -85,9 +85,9 @@ def test_a_sustained_fault_is_still_an_alarm_after_an_hour() -> None:
 
 def test_evidence_goes_away_within_a_minute_after_the_symptoms_end() -> None:
     watch = Watch(4, seed=8)
-    watch.run(0, 400)
-    assert alarms(watch.run(400, 520, spike(3, LATENCY, 5.0))) == {3}
-    after = watch.run(520, 580)
+    watch.run(0, 200)
+    assert alarms(watch.run(200, 320, spike(3, LATENCY, 5.0))) == {3}
+    after = watch.run(320, 380)
     assert alarms(after[-20:]) == set()
     assert not any(finding.present for finding in after[-1].findings)
 
@@ -219,11 +219,11 @@ def test_a_changed_fact_shortly_before_the_onset_is_part_of_the_finding() -> Non
 
 def test_tool_calls_of_three_times_the_usual_are_a_symptom() -> None:
     watch = Watch(6, seed=19)
-    watch.run(0, 400)
+    watch.run(0, 200)
 
     def loop(tick: int, values: np.ndarray) -> None:
         values[4, TOOLS] = values[4, TOOLS] * 4 + 2
 
-    after = watch.run(400, 425, loop)
+    after = watch.run(200, 225, loop)
     assert alarms(after) == {4}
     assert after[-1].findings[0].evidence[0].vital == "tool_calls"

@@ -17,8 +17,8 @@ def outage(agents: range, factor: float, start: int):
 
 def test_an_outage_of_a_third_of_the_fleet_is_one_cause_and_nobody_is_blamed() -> None:
     watch = Watch(60, seed=31)
-    watch.run(0, 300)
-    after = watch.run(300, 340, outage(range(20), 3.0, 300))
+    watch.run(0, 150)
+    after = watch.run(150, 190, outage(range(20), 3.0, 150))
     assert alarms(after) == set()
     assert {len(a.cohorts) for a in after[10:]} == {1}
     cause = after[-1].cohorts[0]
@@ -31,33 +31,33 @@ def test_an_outage_of_a_third_of_the_fleet_is_one_cause_and_nobody_is_blamed() -
 
 def test_the_outage_is_known_within_ten_ticks() -> None:
     watch = Watch(60, seed=32)
-    watch.run(0, 300)
-    after = watch.run(300, 310, outage(range(20), 3.0, 300))
+    watch.run(0, 150)
+    after = watch.run(150, 160, outage(range(20), 3.0, 150))
     assert after[-1].cohorts
 
 
 def test_a_sick_agent_inside_an_outage_is_still_found() -> None:
     watch = Watch(60, seed=33)
-    watch.run(0, 300)
+    watch.run(0, 150)
 
     def both(tick: int, values: np.ndarray) -> None:
         values[:20, LATENCY] *= 3
         values[7, TOOLS] = values[7, TOOLS] * 5 + 3
         values[3, OUTPUT] *= 6
 
-    assert alarms(watch.run(300, 330, both)) == {3, 7}
+    assert alarms(watch.run(150, 180, both)) == {3, 7}
 
 
 def test_three_agents_sick_in_three_ways_are_no_shared_cause() -> None:
     watch = Watch(15, seed=34, types=4)
-    watch.run(0, 300)
+    watch.run(0, 150)
 
     def three(tick: int, values: np.ndarray) -> None:
         values[1, LATENCY] *= 5
         values[6, OUTPUT] *= 5
         values[11, ERRORS] += 1 + tick % 2
 
-    after = watch.run(300, 330, three)
+    after = watch.run(150, 180, three)
     assert alarms(after) == {1, 6, 11}
     assert not any(a.cohorts for a in after)
 
