@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -13,20 +14,28 @@ from typing import Annotated, Any
 
 import typer
 
+from immune.api.app import Api
+from immune.api.server import serve
 from immune.bootstrap import Stores, build_engine, new_run_id, open_stores
 from immune.cli.output import run_guarded
 from immune.clock import US, Clock, SystemClock, VirtualClock, run_virtual
+from immune.connectors.gate import GateConnector
 from immune.core.acting import automatically_contained
 from immune.core.events import Envelope
 from immune.core.policy import ApprovalsPolicy, Policy
 from immune.errors import InputError, RefusedError
+from immune.reports import documents
+from immune.reports.explain import explain
 from immune.reports.live import happening
 from immune.reports.model import Happening
 from immune.runtime.engine import Engine, View
-from immune.settings import DEFAULT_DATA_DIR, load_policy
+from immune.settings import DEFAULT_DATA_DIR, load_policy, load_settings
+from immune.sources.ingest import IngestSource
 from immune.sources.parse import parse_time
-from showcase.person import DemoPerson
+from immune.stores.tokens import TokenStore
+from showcase.person import NAME, DemoPerson
 from showcase.reporting import write_reports
+from showcase.screen import LiveScreen
 from simulation.connector import SimulatedConnector
 from simulation.fleet import SimulatedFleet
 from simulation.recording import RecordedSource
@@ -151,14 +160,15 @@ def _run(choices: Choices, stores: Stores) -> dict[str, Any]:
     fleet = SimulatedFleet(
         agents=choices.agents, seed=choices.seed, start_us=start_us, duration_s=choices.duration_s, warmup_s=WARMUP_S, scenario=choices.scenario
     )
+    inbox, gate = IngestSource(choices.policy.limits), GateConnector()
     engine = build_engine(
         run_id=choices.run_id,
-        sources=[RecordedSource(fleet, choices.out / "vitals.csv")],
+        sources=[RecordedSource(fleet, choices.out / "vitals.csv"), inbox],
         stores=stores,
         policy=choices.policy,
         source=f"simulation of {choices.agents} agents",
         seed=choices.seed,
-        connectors=[SimulatedConnector(fleet)],
+        connectors=[SimulatedConnector(fleet), gate],
     )
     witness, person = Witness(), DemoPerson(engine, choices.decide.value)
     engine.listeners.append(witness.hear)
@@ -177,16 +187,39 @@ def _run(choices: Choices, stores: Stores) -> dict[str, Any]:
         if until_us == end_us:
             await engine.finish(end_us, "the demo's time is over")
 
-    from showcase.screen import LiveScreen
+    async def live() -> None:
+        async with open_door(engine, inbox, gate, choices.out) as refresh:
+            person.before_acting = refresh
+            await screen.beside(phase(SystemClock(), live_us, end_us, screen.live))
 
     with LiveScreen(engine, witness, person, choices, start_us=start_us, live_us=live_us, end_us=end_us) as screen:
         if realtime:
             run_virtual(phase(VirtualClock(start_us), start_us, live_us, screen.fast_forward))
-            asyncio.run(screen.beside(phase(SystemClock(), live_us, end_us, screen.live)))
+            asyncio.run(live())
         else:
             run_virtual(phase(VirtualClock(start_us), start_us, end_us, screen.fast_forward))
     fleet.truth.unseal()
     return write_reports(choices.out, engine, stores, fleet, seed=choices.seed, duration_s=choices.duration_s, share_max=witness.share_max)
+
+
+@asynccontextmanager
+async def open_door(engine: Engine, inbox: IngestSource, gate: GateConnector, data_dir: Path) -> AsyncIterator[Callable[[], None]]:
+    """The control API beside a live demo, so that other terminals can look and decide too; yields what refreshes its approvers."""
+    tokens = TokenStore(data_dir)
+    tokens.ensure_admin()
+    if NAME not in tokens.roles():
+        tokens.create(NAME, "approver")
+    api = Api(engine=engine, inbox=inbox, keys=tokens, gate=gate, papers=documents, explain=explain, clock=SystemClock())
+    port = load_settings().port
+    try:
+        server = await serve(api, port=port, data_dir=data_dir)
+    except RefusedError:
+        # another daemon has the usual port; a demo does not insist
+        server = await serve(api, port=0, data_dir=data_dir)
+    try:
+        yield api.refresh_approvers
+    finally:
+        await server.close()
 
 
 def _next_second(now_us: int) -> int:

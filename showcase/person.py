@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from immune.core.commands import CommandError, Commands, Principal
@@ -22,6 +23,7 @@ class DemoPerson:
         self.engine = engine
         self.decision = decision
         self.last_refusal = ""
+        self.before_acting: Callable[[], None] = lambda: None
         engine.rules = replace(engine.rules, approvers=frozenset({NAME}))
 
     def waiting(self) -> list[ApprovalState]:
@@ -31,6 +33,7 @@ class DemoPerson:
 
     def act(self, now_us: int) -> None:
         """Answer by script whatever has waited long enough to be read."""
+        self.before_acting()
         if self.decision == "ask":
             return
         for request in self.waiting():

@@ -60,6 +60,8 @@ def write_reports(
         policy=engine.rules.policy,
         threshold_nats=engine.view.assessment.threshold_nats if engine.view else float("nan"),
         journal_verified=verified,
+        journal=stores.journal,
+        escaped=fleet.escaped(),
         notes=[f"The first {fleet.warmup_s / 60:.0f} minutes were healthy and fast-forwarded; nothing was drawn to happen in them."],
         extra_sections=[report_page.section(verdict, seed=seed)],
     )

@@ -45,11 +45,11 @@ def evidence(vital="output_tokens", direction="up", nats=30.0, ratio=4.0, onset_
     )
 
 
-def rules(policy=None, actions=ACTIONS, approvers=("ann",)):
-    """Rules over the real catalogues."""
+def rules(policy=None, actions=ACTIONS, approvers=("ann",), catalogue=CATALOGUE):
+    """Rules over the real catalogues, unless told otherwise."""
     policy = policy or Policy(mode="act")
     known = {action.name: action for action in actions}
-    return Rules(policy=policy, version=policy_version(policy), catalogue=tuple(CATALOGUE), actions=known, approvers=frozenset(approvers))
+    return Rules(policy=policy, version=policy_version(policy), catalogue=tuple(catalogue), actions=known, approvers=frozenset(approvers))
 
 
 @dataclass

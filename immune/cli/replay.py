@@ -127,7 +127,7 @@ def _write_report(out_dir: Path, document: dict[str, Any], engine: Engine, store
     from immune.reports.from_run import write_page
 
     (out_dir / "report.json").write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    write_page(out_dir / "report.html", engine.state, stores.telemetry, title="Replay report", policy=engine.rules.policy)
+    write_page(out_dir / "report.html", engine.state, stores.telemetry, title="Replay report", policy=engine.rules.policy, journal=stores.journal)
 
 
 def _show(document: dict[str, Any], source: ReplaySource, out_dir: Path | None) -> None:

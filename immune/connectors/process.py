@@ -104,6 +104,7 @@ class ProcessConnector:
             self._hands[_checked(spec).agent_id] = _Hand(spec=spec)
         self._gate = gate
         self._ledger = ledger
+        self._begun = False
         self._epoch = 0
         self._answered: OrderedDict[str, Answer] = OrderedDict()
 
@@ -126,6 +127,7 @@ class ProcessConnector:
         if not sys.platform.startswith("linux"):
             raise UnreachableError("child processes are held through /proc", field="process", value=sys.platform, way_out="use Linux, or the gate")
         await self._end_leftovers()
+        self._begun = True
         failed: dict[str, str] = {}
         for agent_id, hand in self._hands.items():
             hand.wanted = (levels or {}).get(agent_id, "none")
@@ -149,6 +151,8 @@ class ProcessConnector:
         """Make a level real; `succeeded` only when the process table shows it (for `restricted`: when the gate was told)."""
         if not self._fence(epoch):
             return OUTDATED
+        if not self._begun:
+            return Answer(outcome="failed", detail="nothing is started yet")
         hand = self._hands[agent_id]
         async with hand.lock:
             if self._gate is not None:

@@ -23,6 +23,9 @@ CLIP = 4.0
 """Learn from at most this many spreads."""
 SUSPECT_PACE = 0.25
 """How fast a level follows while its stream is suspected, against usual: slow faults stay visible, stale levels catch up."""
+SPREAD_CLIP = 2.5
+MEMORY_CLIP = 1.5
+"""Tighter for spread and memory: three samples of a jump must not pass for a stream that remembers itself (measured: such a fault was missed)."""
 RATE_SPAN = 600.0
 """Counts: samples that their mean remembers."""
 PHI_MAX = 0.995
@@ -98,15 +101,19 @@ class Residuals:
         gate *= ~first & calm
         weight = gate / np.minimum(count * np.float32(0.5) + 1, np.float32(SPREAD_SPAN))
         spread2, own2, lagged, before = block["spread2"], block["own2"], block["lagged"], block["before"]
-        limit = np.float32(CLIP) * self.own
+        young = 1 + 10 / (count + 1)
+        limit = np.float32(SPREAD_CLIP) * self.own * young
         bounded = np.clip(self.innovation, -limit, limit)
         spread2 += weight * (bounded * bounded - spread2)
-        own2 += weight * (clipped * clipped - own2)
+        bounded = np.clip(self.residual, -limit, limit)
+        own2 += weight * (bounded * bounded - own2)
         weight *= self.carried != 0
-        lagged += weight * (clipped * self.carried - lagged)
+        limit = np.float32(MEMORY_CLIP) * self.own * young
+        here, past = np.clip(self.residual, -limit, limit), np.clip(self.carried, -limit, limit)
+        lagged += weight * (here * past - lagged)
         lagged2 = block["lagged2"]
-        lagged2 += weight * (self.carried * self.carried - block["lagged2"])
-        limit *= np.float32(1.5)
+        lagged2 += weight * (past * past - lagged2)
+        limit = np.float32(6) * self.own
         np.copyto(before, np.clip(self.residual, -limit, limit), where=seen & ~first)
 
 

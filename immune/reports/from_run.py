@@ -16,8 +16,10 @@ from immune.core.state import AgentState, IncidentState, RunState
 from immune.core.streams import CONTEXT_GROWTH, COST_PER_TOKEN, LATENCY_PER_OUTPUT_TOKEN
 from immune.core.vitals import VITALS
 from immune.errors import StoreUnavailableError, UnknownIdError
-from immune.ports import Telemetry, VitalSeries
-from immune.reports.model import Band, ChartSpec, Counter, FleetRow, IncidentCard, Mark, RunPage, Span
+from immune.ports import Journal, Telemetry, VitalSeries
+from immune.reports.acted import acted
+from immune.reports.chronicle import Chronicle, chronicle
+from immune.reports.model import Band, ChartSpec, Counter, FleetRow, Hold, IncidentCard, Mark, RunPage, Span, Trial
 from immune.reports.page import CARDS_MAX, render, worst_first
 
 US = 1_000_000
@@ -44,6 +46,8 @@ def write_page(
     samples: Mapping[str, int] | None = None,
     counters: Sequence[Counter] = (),
     journal_verified: bool | None = None,
+    journal: Journal | None = None,
+    escaped: int | None = None,
     notes: Sequence[str] = (),
     extra_sections: Sequence[Markup] = (),
 ) -> None:
@@ -57,6 +61,8 @@ def write_page(
         samples=samples,
         counters=counters,
         journal_verified=journal_verified,
+        journal=journal,
+        escaped=escaped,
         notes=notes,
     )
     text = render(page, extra_sections=extra_sections)
@@ -81,13 +87,18 @@ def run_page(
     samples: Mapping[str, int] | None = None,
     counters: Sequence[Counter] = (),
     journal_verified: bool | None = None,
+    journal: Journal | None = None,
+    escaped: int | None = None,
     notes: Sequence[str] = (),
 ) -> RunPage:
     """The page of a run, read from its folded state and its measurements.
 
     samples  samples scored of each agent, if the caller knows them
     counters the caller's account (accepted, dropped …); rejections and losses on record are added
+    journal  where the courses of incidents, what was seen in force, and the log come from; without it the page has none of them
+    escaped  work done while isolated, if the caller counted it
     """
+    told = chronicle(journal, state.run_id) if journal is not None else Chronicle()
     last_seen = _last_seen(telemetry, state.run_id)
     to_us = state.ended_at_us or max([state.at_us, *last_seen.values()])
     charted = {incident.incident_id for incident in worst_first(state.incidents.values())[:CARDS_MAX]}
@@ -100,12 +111,7 @@ def run_page(
         mode=policy.mode,
         version=__version__,
         fleet=tuple(_fleet_row(state, agent, last_seen, samples) for agent in state.agents.values()),
-        cards=tuple(
-            IncidentCard(
-                incident=incident, charts=incident_charts(telemetry, state.run_id, incident, to_us) if incident.incident_id in charted else ()
-            )
-            for incident in state.incidents.values()
-        ),
+        cards=tuple(_card(state, telemetry, told, incident, to_us, incident.incident_id in charted) for incident in state.incidents.values()),
         counters=(*counters, *_recorded(state, telemetry)),
         journal_events=state.seq,
         journal_head=state.head,
@@ -114,10 +120,29 @@ def run_page(
         policy_text=canonical(policy),
         threshold_nats=threshold_nats,
         notes=tuple(notes),
+        acted=acted(state, told, escaped),
+        log=told.log,
+        log_left_out=told.left_out,
     )
 
 
-def incident_charts(telemetry: Telemetry, run_id: str, incident: IncidentState, run_end_us: int) -> tuple[ChartSpec, ...]:
+def _card(state: RunState, telemetry: Telemetry, told: Chronicle, incident: IncidentState, run_end_us: int, charted: bool) -> IncidentCard:
+    until_us = (incident.closed_at_us or run_end_us) + AFTER_US
+    holds = tuple(h for h in told.holds if h.agent_id in incident.agents and incident.opened_at_us <= h.from_us <= until_us)
+    trials = tuple(t for t in told.trials if t.agent_id in incident.agents and incident.opened_at_us <= t.from_us <= until_us)
+    return IncidentCard(
+        incident=incident,
+        charts=incident_charts(telemetry, state.run_id, incident, run_end_us, holds, trials) if charted else (),
+        moments=told.moments.get(incident.incident_id, ()),
+        contained=any(c.incident_id == incident.incident_id for c in state.containments.values()),
+        holds=holds,
+        trials=trials,
+    )
+
+
+def incident_charts(
+    telemetry: Telemetry, run_id: str, incident: IncidentState, run_end_us: int, holds: Sequence[Hold] = (), trials: Sequence[Trial] = ()
+) -> tuple[ChartSpec, ...]:
     """The vitals that speak, strongest first, of the agent concerned; of a shared cause, the strongest vital of two members."""
     vitals = _vitals_that_speak(telemetry.vitals(run_id), incident)
     wanted = [(agent, vital) for agent in incident.agents[:2] for vital in vitals[: 1 if len(incident.agents) > 1 else None]]
@@ -125,7 +150,8 @@ def incident_charts(telemetry: Telemetry, run_id: str, incident: IncidentState, 
     for agent, vital in wanted:
         series = _series(telemetry, run_id, agent, vital)
         if series is not None and len(series.value):
-            charts.append(_chart(telemetry, run_id, incident, agent, series, run_end_us))
+            spans = _spans(agent, holds, trials)
+            charts.append(_chart(telemetry, run_id, incident, agent, series, run_end_us, spans))
         if len(charts) == CHARTS_PER_INCIDENT:
             break
     return tuple(charts)
@@ -145,7 +171,16 @@ def _series(telemetry: Telemetry, run_id: str, agent: str, vital: str) -> VitalS
         return None
 
 
-def _chart(telemetry: Telemetry, run_id: str, incident: IncidentState, agent: str, series: VitalSeries, run_end_us: int) -> ChartSpec:
+def _spans(agent: str, holds: Sequence[Hold], trials: Sequence[Trial]) -> tuple[Span, ...]:
+    """Where an agent was held, and where it was on probation: the lighter over the darker."""
+    held = [Span(from_us=h.from_us, to_us=h.to_us, text=h.level, kind="held") for h in holds if h.agent_id == agent]
+    tried = [Span(from_us=t.from_us, to_us=t.to_us, text="probation", kind="trial") for t in trials if t.agent_id == agent]
+    return (*held, *tried)
+
+
+def _chart(
+    telemetry: Telemetry, run_id: str, incident: IncidentState, agent: str, series: VitalSeries, run_end_us: int, spans: tuple[Span, ...]
+) -> ChartSpec:
     before = int(np.searchsorted(series.at_us, incident.onset_us)) - BEFORE_SAMPLES
     from_us = max(int(series.at_us[0]), min(incident.onset_us - BEFORE_US, int(series.at_us[max(0, before)])))
     to_us = min(run_end_us, incident.closed_at_us + AFTER_US) if incident.closed_at_us else run_end_us
@@ -159,7 +194,7 @@ def _chart(telemetry: Telemetry, run_id: str, incident: IncidentState, agent: st
         value=series.value[window],
         band=Band(at_us=bands.at_us, expected=bands.expected, low=bands.low, high=bands.high) if len(bands.at_us) else None,
         marks=_marks(incident),
-        spans=(Span(from_us=incident.onset_us, to_us=incident.closed_at_us, text=incident.incident_id),),
+        spans=(Span(from_us=incident.onset_us, to_us=incident.closed_at_us, text=incident.incident_id), *spans),
         from_us=from_us,
         to_us=to_us,
     )

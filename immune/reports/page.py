@@ -17,7 +17,8 @@ from immune.core.events import EvidenceNote, iso
 from immune.core.state import IncidentState
 from immune.errors import InputError
 from immune.reports.charts import Plot, Tick, clock_text, plot, quantity, x_ticks
-from immune.reports.model import FleetRow, IncidentCard, RunPage
+from immune.reports.model import Acted, FleetRow, IncidentCard, Moment, RunPage, Trial
+from immune.reports.sentences_acting import actor_words
 from immune.reports.words import cohort_words, in_words, incident_who, looks_like
 
 CARDS_MAX = 60
@@ -43,12 +44,13 @@ STATE_ICONS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lane:
-    """One incident on the timeline, in percent from the left: first symptom, alarm, end."""
+    """One incident on the timeline, in percent from the left: first symptom, alarm, end; where its agents were held: (left, width, kind)."""
 
     card: CardView
     onset: float
     opened: float
     width: float
+    held: tuple[tuple[float, float, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,9 @@ class CardView:
     noticed: str
     lasted: str
     quarantine: str
+    held: bool
+    moments: tuple[Moment, ...]
+    trials: tuple[Trial, ...]
     plots: tuple[Plot, ...]
 
 
@@ -75,6 +80,7 @@ def render(page: RunPage, *, extra_sections: Sequence[Markup] = ()) -> str:
     kept = {incident.incident_id for incident in worst}
     by_time = sorted((c for c in page.cards if c.incident.incident_id in kept), key=lambda c: (c.incident.opened_at_us, c.incident.incident_id))
     cards = [_card(number, card) for number, card in enumerate(by_time, 1)]
+    told = {moment.event_id for card in cards for moment in card.moments}
     fleet = sorted(page.fleet, key=lambda row: (-row.worst_severity, -row.incidents, row.agent_id))
     return (
         _environment()
@@ -84,7 +90,9 @@ def render(page: RunPage, *, extra_sections: Sequence[Markup] = ()) -> str:
             headline=_unbroken(headline(page)),
             cards=cards,
             cards_left_out=len(page.cards) - len(cards),
-            lanes=[_lane(card, page) for card in cards[:LANES_MAX]],
+            lanes=[_lane(card, spans, page) for card, spans in zip(cards, by_time, strict=True)][:LANES_MAX],
+            told=told,
+            anchors=told | {moment.event_id for moment in page.log},
             time_ticks=_keep_apart(x_ticks(page.from_us, page.to_us)),
             fleet=fleet[:FLEET_ROWS_MAX],
             fleet_left_out=max(0, len(fleet) - FLEET_ROWS_MAX),
@@ -109,6 +117,8 @@ def headline(page: RunPage) -> str:
     if sick:
         fell = f"{count(len(sick), 'agent').capitalize()} of {len(page.fleet)} fell sick in {span}"
         sentences.append(f"{fell}; {_noticed(sorted(map(_delay_s, own)))}.")
+    if page.acted is not None:
+        sentences += _done(page.acted)
     for incident in shared[:2]:
         what = "across the fleet" if incident.scope == "fleet" else f"same {cohort_words(incident.cohort)}"
         sentences.append(f"A shared cause ({what}) moved {count(len(incident.agents), 'agent')} together and was kept as one incident.")
@@ -116,6 +126,29 @@ def headline(page: RunPage) -> str:
     if spared > 0:
         sentences.append(f"The other {spared} {'was' if spared == 1 else 'were'} not disturbed.")
     return " ".join(sentences)
+
+
+def _done(done: Acted) -> list[str]:
+    """What was done, in at most two sentences; nothing that was not seen in force is called contained."""
+    parts = []
+    if done.held_agents:
+        parts.append(f"{len(done.held_agents)} {'was' if len(done.held_agents) == 1 else 'were'} contained")
+    elif done.would_have:
+        parts.append(f"{done.would_have} would have been contained, nothing was stopped")
+    if done.healed_agents:
+        parts.append(f"{len(done.healed_agents)} healed and released on fresh evidence")
+    if done.waiting_agents:
+        parts.append(f"{len(done.waiting_agents)} {'waits' if len(done.waiting_agents) == 1 else 'wait'} for a person's answer")
+    if done.owned_agents:
+        parts.append(f"{len(done.owned_agents)} {'is' if len(done.owned_agents) == 1 else 'are'} in a person's hands")
+    said = [f"{_listed(parts).capitalize()}."] if parts else []
+    if done.alarms:
+        said.append(f"{count(len(done.alarms), 'order')} did not come into force.")
+    return said
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
 def _unbroken(text: str) -> str:
@@ -184,31 +217,49 @@ def _card(number: int, card: IncidentCard) -> CardView:
         harm=harm_word(incident.peak_severity),
         noticed=duration(_delay_s(incident)),
         lasted=duration((incident.closed_at_us - incident.opened_at_us) / US) if incident.closed_at_us else "",
-        quarantine=_quarantine(incident),
+        quarantine=_quarantine(card),
+        held=bool(card.holds),
+        moments=card.moments,
+        trials=card.trials,
         plots=tuple(plot(chart) for chart in card.charts),
     )
 
 
-def _quarantine(incident: IncidentState) -> str:
-    """What containment was asked for, in a sentence; empty if none."""
+def _quarantine(card: IncidentCard) -> str:
+    """What containment was asked for and what came of it, in a sentence; empty if none. Only what was seen in force is told as done."""
+    incident = card.incident
+    if card.holds:
+        return f"{card.holds[0].level} from {_stretches(card)}"
     strongest = next((proposal for proposal in incident.proposals if proposal.level == incident.proposed), None)
     if strongest is None or strongest.level == "none":
         return ""
-    verb = "would have been" if strongest.mode == "observe" else "was to be"
-    return f"{verb} {strongest.level} at {clock_text(strongest.at_us)}"
+    if card.contained:
+        return f"ordered to be {strongest.level} at {clock_text(strongest.at_us)}, not seen in force"
+    return f"would have been {strongest.level} at {clock_text(strongest.at_us)}"
+
+
+def _stretches(card: IncidentCard) -> str:
+    shown = [f"{clock_text(hold.from_us)} {f'to {clock_text(hold.to_us)}' if hold.to_us else 'on'}" for hold in card.holds]
+    return ", ".join(shown[:3]) + (f" and {len(shown) - 3} times more" if len(shown) > 3 else "")
 
 
 def _delay_s(incident: IncidentState) -> float:
     return max(0, incident.opened_at_us - incident.onset_us) / US
 
 
-def _lane(card: CardView, page: RunPage) -> Lane:
+def _lane(card: CardView, given: IncidentCard, page: RunPage) -> Lane:
     def percent(at_us: int) -> float:
         return round(min(100.0, max(0.0, (at_us - page.from_us) / max(1, page.to_us - page.from_us) * 100)), 2)
 
+    def stretch(from_us: int, to_us: int, kind: str) -> tuple[float, float, str]:
+        left = percent(from_us)
+        return left, max(0.2, round(percent(to_us or page.to_us) - left, 2)), kind
+
     incident = card.incident
     onset, end = percent(incident.onset_us), percent(incident.closed_at_us or page.to_us)
-    return Lane(card=card, onset=onset, opened=percent(incident.opened_at_us), width=max(0.4, round(end - onset, 2)))
+    held = [stretch(hold.from_us, hold.to_us, "held") for hold in given.holds]
+    tried = [stretch(trial.from_us, trial.to_us, "trial") for trial in given.trials]
+    return Lane(card=card, onset=onset, opened=percent(incident.opened_at_us), width=max(0.4, round(end - onset, 2)), held=(*held, *tried))
 
 
 def _keep_apart(ticks: tuple[Tick, ...]) -> tuple[Tick, ...]:
@@ -250,6 +301,6 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(words=in_words, quantity=quantity, utc=utc, clock=clock_text, ratio=ratio_text, harm=harm_word)
+    environment.filters.update(actor=actor_words, words=in_words, quantity=quantity, utc=utc, clock=clock_text, ratio=ratio_text, harm=harm_word)
     environment.globals.update(arrows=ARROWS, state_icons=STATE_ICONS)
     return environment

@@ -87,7 +87,8 @@ def _containing(envelope: Envelope, event: Event) -> str | None:
             seen = "nothing is in force" if event.observed == "none" else f"only {event.observed} is in force"
             return f"{who} is NOT {event.desired}, though ordered {event.waited_s:.0f} s ago; {seen}: {event.error}"
         case acts.BudgetOverridden():
-            return f"{actor_words(envelope.actor)} allows {event.allowed} agents to be contained automatically until {clock(event.until_us)}: {event.reason}"
+            until = clock(event.until_us)
+            return f"{actor_words(envelope.actor)} lets {event.allowed} agents be contained automatically until {until}: {event.reason}"
     return None
 
 
@@ -133,7 +134,8 @@ def _undoing(envelope: Envelope, event: Event) -> str | None:
         case acts.CompensationFinished() if event.outcome == "succeeded":
             return f"{event.plan_id} step {event.step + 1}, {in_words(event.action)} of {who}, is undone{_more(event.detail)}"
         case acts.CompensationFinished():
-            return f"{event.plan_id} step {event.step + 1}, {in_words(event.action)} of {who}, could NOT be undone: {OUTCOMES[event.outcome]}{_more(event.detail)}"
+            what = f"{event.plan_id} step {event.step + 1}, {in_words(event.action)} of {who}"
+            return f"{what}, could NOT be undone: {OUTCOMES[event.outcome]}{_more(event.detail)}"
         case acts.TaskAssigned():
             what = f"{in_words(event.action)} for {who}"
             return f"a person is to do {what} by {clock(event.deadline_us)} ({event.task_id}, from {event.plan_id}): {event.reason}"
@@ -153,7 +155,8 @@ def _asking(envelope: Envelope, event: Event) -> str | None:
                 "containment": f"{who} may be {event.level}",
             }[event.about]
             because = f" because of {event.rule}" if event.rule else ""
-            return f"{event.request_id} asks a person whether {what}, at severity {event.severity:.1f}{because}; unanswered at {clock(event.expires_us)} means no"
+            asks = f"{event.request_id} asks a person whether {what}, at severity {event.severity:.1f}{because}"
+            return f"{asks}; unanswered at {clock(event.expires_us)} means no"
         case acts.ApprovalGranted():
             return (
                 f"{event.request_id} for {who} is approved by {actor_words(envelope.actor)}: {event.reason or 'no reason given'}; "

@@ -17,14 +17,15 @@ from immune.core.events import GENESIS, LEVELS
 from immune.core.fold import canonical_hash, fold
 from immune.core.policy import ApprovalsPolicy, ContainmentPolicy, DetectionPolicy, HealingPolicy, Policy
 from immune.core.state import RunState
-from immune.runtime.engine import SWEEP_EVERY_US
+from immune.infections import CATALOGUE
 from immune.stores.memory import MemoryJournal
 from tests.doubles import ISOLATED, START_US, US, FlakyConnector, World, engine_over
 
-HISTORIES = 160
-STORMY_TICKS = 70
+HISTORIES = 100
+STORMY_TICKS = 50
 QUIET_WITHIN_TICKS = 400
 QUICK_ACTIONS = tuple(replace(action, timeout_s=3.0) for action in ACTIONS)
+FEW_KINDS = tuple(kind for kind in CATALOGUE if kind.kind in ("token_explosion", "error_burst", "latency_spike"))
 POLICY = Policy(
     mode="act",
     detection=DetectionPolicy(close_after_s=5.0),
@@ -104,7 +105,8 @@ class Auditor:
             assert RANKED[envelope.actor] in ("operator", "approver"), "I13"
             return
         assert event.evidence and event.policy_version and envelope.actor.startswith("policy:"), "I13"
-        assert len(automatically_contained(self.state)) <= allowed_containments(before, self.rules(), envelope.at_us), "I11"
+        if event.target not in automatically_contained(before):  # a stronger level for somebody contained is none more contained
+            assert len(automatically_contained(self.state)) <= allowed_containments(before, self.rules(), envelope.at_us), "I11"
 
     def _budget_overridden(self, envelope, event, before):
         assert RANKED[envelope.actor] == "approver", "I11"
@@ -232,8 +234,8 @@ class History:
 
     def __init__(self, seed):
         self.rng = random.Random(seed)
-        self.world = World(agents=7)
-        self.world.enrolled = 6
+        self.world = World(agents=6)
+        self.world.enrolled = 5
         self.auditor = Auditor(self.world)
         self.auditor.rules = lambda: self.engine.rules
         self.hands = FlakyConnector(self.world, self.rng, faults=self.rng.choice((0.0, 0.15, 0.4)), cures=self.rng.choice((0.0, 0.5, 1.0)))
@@ -276,6 +278,7 @@ class History:
             policy=self.policy,
             actions=QUICK_ACTIONS,
             approvers=("ann", "bob"),
+            catalogue=FEW_KINDS,
         )
         self.engine.start(now_us)
         self.auditor.a_new_life()
@@ -370,7 +373,7 @@ class History:
         def look(at_us):
             state = self.engine.state
             open_ends = state.open_plans or state.open_approvals or any(a.desired != a.observed for a in state.agents.values())
-            if not open_ends and at_us >= now_us + 2 * SWEEP_EVERY_US:
+            if not open_ends:
                 quiet_at.append(at_us)
 
         self.engine.on_tick = look

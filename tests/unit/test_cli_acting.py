@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from immune.cli import acting, app
-from immune.cli.client import connect
+from immune.cli.client import connect, refusal
 from immune.cli.output import run_guarded
 from immune.core import acts
 from immune.core import events as ev
@@ -156,6 +156,7 @@ COMMANDS = [
     ),
 ]
 NAMES = [" ".join(words) for words, _, _ in COMMANDS]
+SOME, SOME_NAMES = COMMANDS[::4], NAMES[::4]
 
 
 @pytest.mark.parametrize(("words", "path", "body"), COMMANDS, ids=NAMES)
@@ -167,7 +168,7 @@ def test_a_command_tells_the_daemon_and_ends_with_0(daemon, immune, words, path,
     assert out.strip()
 
 
-@pytest.mark.parametrize(("words", "path", "body"), COMMANDS, ids=NAMES)
+@pytest.mark.parametrize(("words", "path", "body"), SOME, ids=SOME_NAMES)
 def test_with_json_there_is_one_document_on_stdout_and_nothing_else(daemon, immune, words, path, body):
     daemon.answers["/v1/approvals/req-0001"] = (200, REQUEST)
     code, out, err = immune(*words, "--json")
@@ -175,24 +176,40 @@ def test_with_json_there_is_one_document_on_stdout_and_nothing_else(daemon, immu
     assert json.loads(out)["events"] == ["e17"]
 
 
-@pytest.mark.parametrize(
-    ("status", "exit_code"), [(400, 2), (404, 2), (413, 2), (422, 2), (401, 4), (403, 4), (409, 4), (410, 4), (412, 4), (429, 4), (500, 3), (503, 3)]
-)
-@pytest.mark.parametrize(("words", "path"), [(words, path) for words, path, _ in COMMANDS[:1] + COMMANDS[-1:]], ids=["contain", "reject"])
-def test_a_refusal_ends_with_its_exit_code_and_says_why(daemon, immune, words, path, status, exit_code):
-    daemon.answers["/v1/approvals/req-0001"] = (200, REQUEST)
-    daemon.refuses(path, status, detail="it is so; do that", field="level", value="'odd'", way_out="do that")
-    code, out, err = immune(*words)
-    assert code == exit_code
-    assert out == ""
+EXIT_CODES = [
+    (status, code) for code, statuses in {2: (400, 404, 413, 422), 4: (401, 403, 409, 410, 412, 429), 3: (500, 503)}.items() for status in statuses
+]
+
+
+@pytest.mark.parametrize(("status", "exit_code"), EXIT_CODES)
+def test_every_status_has_its_exit_code(status, exit_code):
+    error = refusal(status, {"detail": "it is so; do that", "field": "level", "way_out": "do that"})
+    assert error.exit_code == exit_code
+    assert str(error) == "level: it is so; do that"
+    assert str(status) in str(refusal(status, {}))
+
+
+@pytest.mark.parametrize(("status", "exit_code"), [(404, 2), (409, 4), (503, 3)])
+def test_a_refusal_ends_with_its_exit_code_and_says_why(daemon, immune, status, exit_code):
+    daemon.refuses("/v1/agents/writer-3/retire", status, detail="it is so; do that", field="level", value="'odd'", way_out="do that")
+    code, out, err = immune("retire", "writer-3")
+    assert (code, out) == (exit_code, "")
     assert "level: it is so" in err
     assert err.count("do that") == 1
-    code, out, _ = immune(*words, "--json")
+    code, out, _ = immune("retire", "writer-3", "--json")
     assert code == exit_code
     assert {"what": "it is so", "field": "level", "way_out": "do that"}.items() <= json.loads(out).items()
 
 
-@pytest.mark.parametrize(("words", "path", "body"), COMMANDS, ids=NAMES)
+def test_a_plan_that_is_not_the_one_that_waits_is_refused(daemon, immune):
+    daemon.answers["/v1/approvals/req-0001"] = (200, REQUEST)
+    daemon.refuses("/v1/approvals/req-0001/decision", 412, detail="this is not the plan that waits for approval")
+    code, _, err = immune("approvals", "approve", "req-0001", "--plan-hash", "other")
+    assert code == 4
+    assert "not the plan" in err
+
+
+@pytest.mark.parametrize(("words", "path", "body"), SOME, ids=SOME_NAMES)
 def test_without_a_daemon_nothing_acts_and_the_way_to_start_one_is_named(tmp_path, immune, words, path, body):
     code, _, err = immune(*words, "--data-dir", str(tmp_path / "empty"))
     assert code == 3
