@@ -110,7 +110,7 @@ def main() -> None:
     if options.json:
         print(json.dumps({"benchmark": "seeds", "options": vars(options), "rows": rows, "total": total}, indent=2))
         return
-    print(f"{'seed':>4} {'found':>8} {'strong':>7} {'falseQ':>6} {'falseI':>6} {'median':>7} {'p95':>6} {'top1':>5} {'verified':>8} {'undone':>6} {'person':>6}  missed")
+    print("seed    found  strong falseQ falseI  median    p95  top1 verified undone person  missed")
     for row in rows:
         heals = row["heals"]
         print(

@@ -174,7 +174,7 @@ def simulated_seconds_per_second(seconds: int) -> float:
     return seconds / watch()
 
 
-def measure(quick: bool) -> list[dict[str, Any]]:  # noqa: FBT001 - one switch of a script
+def measure(quick: bool) -> list[dict[str, Any]]:
     """Every figure, beside its goal."""
     rows: list[dict[str, Any]] = []
 

@@ -13,10 +13,10 @@ from immune.actions import ACTIONS
 from immune.clock import Clock
 from immune.core.decision import Rules
 from immune.core.events import iso
+from immune.core.fold import fold
 from immune.core.policy import Policy
 from immune.core.policy_file import policy_version
 from immune.core.sentinel import Sentinel
-from immune.core.fold import fold
 from immune.core.state import RunState
 from immune.core.vitals import Lexicon, Roster, VitalSchema
 from immune.errors import UnknownIdError
@@ -53,7 +53,9 @@ def open_stores(data_dir: Path | None) -> Stores:
 def open_stores_read_only(data_dir: Path) -> Stores:
     """Handles that read beside a running daemon and never write. Raises UnknownIdError when nothing is there yet."""
     if not (data_dir / "journal.db").exists():
-        raise UnknownIdError("no run has been recorded here", field="--data-dir", value=str(data_dir), way_out="run `immune demo` or name another directory")
+        raise UnknownIdError(
+            "no run has been recorded here", field="--data-dir", value=str(data_dir), way_out="run `immune demo` or name another directory"
+        )
     return Stores(journal=SqliteJournal.open_read_only(data_dir), telemetry=SqliteTelemetry.open_read_only(data_dir))
 
 

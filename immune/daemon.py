@@ -103,7 +103,8 @@ def _compose(launch: Launch, stores: Stores, bring: Bring | None) -> Parts:
     tokens.ensure_admin()
     specs = load_connectors(launch.config)
     processes = ProcessConnector(specs.processes, gate=gate, ledger=launch.settings.data_dir / "processes.json") if specs.processes else None
-    hands: list[Connector] = [*extras.connectors, *([processes] if processes else []), *(WebhookConnector(spec, clock) for spec in specs.webhooks), gate]
+    webhooks = [WebhookConnector(spec, clock) for spec in specs.webhooks]
+    hands: list[Connector] = [*extras.connectors, *([processes] if processes else []), *webhooks, gate]
     engine = build_engine(
         run_id=run_id,
         sources=[*extras.sources, inbox],
@@ -117,9 +118,7 @@ def _compose(launch: Launch, stores: Stores, bring: Bring | None) -> Parts:
         _warm_start(engine, stores, launch.warm_start)
     if extras.warmup_s and not resumed and launch.warm_start is None:
         _fast_forward(engine, first_us, extras.warmup_s)
-    return Parts(
-        launch=launch, engine=engine, stores=stores, inbox=inbox, gate=gate, tokens=tokens, processes=processes, first_us=first_us
-    )
+    return Parts(launch=launch, engine=engine, stores=stores, inbox=inbox, gate=gate, tokens=tokens, processes=processes, first_us=first_us)
 
 
 def _choose_run(launch: Launch, stores: Stores) -> tuple[str, bool]:
@@ -154,9 +153,7 @@ def _fast_forward(engine: Engine, first_us: int, warmup_s: int) -> None:
 
 async def _live(parts: Parts) -> None:
     engine, clock = parts.engine, SystemClock()
-    api = Api(
-        engine=engine, inbox=parts.inbox, keys=parts.tokens, gate=parts.gate, papers=documents, explain=explain, clock=clock
-    )
+    api = Api(engine=engine, inbox=parts.inbox, keys=parts.tokens, gate=parts.gate, papers=documents, explain=explain, clock=clock)
     server = await serve(api, port=parts.launch.settings.port, data_dir=parts.launch.settings.data_dir)
     try:
         await _serve(parts, api, server, clock)
@@ -210,8 +207,8 @@ def _welcome(parts: Parts, server: Server) -> None:
     if not parts.engine.state.agents:
         _say("no agents yet; send vitals of one like this:")
         _say(
-            f"  curl -X POST {server.url}/v1/vitals -H \"Authorization: Bearer $(cat {data_dir / 'admin.token'})\" "
-            "-H 'Content-Type: application/json' -d '{\"samples\": [{\"agent\": \"writer-1\", \"latency_ms\": 812, \"output_tokens\": 230}]}'"
+            f'  curl -X POST {server.url}/v1/vitals -H "Authorization: Bearer $(cat {data_dir / "admin.token"})" '
+            '-H \'Content-Type: application/json\' -d \'{"samples": [{"agent": "writer-1", "latency_ms": 812, "output_tokens": 230}]}\''
         )
 
 

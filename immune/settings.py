@@ -50,15 +50,13 @@ def _daemon_table(config: Path | None) -> Mapping[str, object]:
         raise InputError(f"not valid TOML: {error}", field="--config", value=str(config), way_out="see https://toml.io") from None
     unknown = set(table) - {"data_dir", "port"} if isinstance(table, dict) else {"daemon"}
     if unknown:
-        raise InputError("unknown key in [daemon]", field="daemon", value=sorted(unknown)[0], way_out="data_dir and port are known")
+        raise InputError("unknown key in [daemon]", field="daemon", value=min(unknown), way_out="data_dir and port are known")
     return dict(table)
 
 
 def _port(flag: int | None, environment: str | None, configured: object) -> int:
-    field, value = next(
-        ((name, given) for name, given in (("--port", flag), ("IMMUNE_PORT", environment or None), ("daemon.port", configured)) if given is not None),
-        ("", DEFAULT_PORT),
-    )
+    named = (("--port", flag), ("IMMUNE_PORT", environment or None), ("daemon.port", configured))
+    field, value = next(((name, given) for name, given in named if given is not None), ("", DEFAULT_PORT))
     if isinstance(value, str) and value.isdecimal():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= PORT_MAX:
@@ -78,6 +76,8 @@ def read_policy_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise InputError(f"cannot read the policy: {error.strerror}", field="--policy", value=str(path), way_out="give a readable TOML file") from None
+        raise InputError(
+            f"cannot read the policy: {error.strerror}", field="--policy", value=str(path), way_out="give a readable TOML file"
+        ) from None
     except UnicodeDecodeError:
         raise InputError("the policy is not UTF-8 text", field="--policy", value=str(path), way_out="save it as UTF-8") from None

@@ -236,7 +236,9 @@ def _tell(report: dict[str, Any], choices: Choices, as_json: bool) -> None:
         return
     out = Console(highlight=False)
     delay = report["delay_s"]["median"]
-    out.print(f"\n{len(report['injected'])} infections, {len(report['detected'])} found" + (f", median delay {delay:.0f} s" if delay else ""), markup=False)
+    out.print(
+        f"\n{len(report['injected'])} infections, {len(report['detected'])} found" + (f", median delay {delay:.0f} s" if delay else ""), markup=False
+    )
     for found in report["detected"]:
         out.print(f"  {found['agent']:<16} {found['kind']:<20} found after {found['delay_s']:>5.1f} s as {found['diagnosed']}", markup=False)
     for missed in report["missed"]:
@@ -258,5 +260,3 @@ def command(arguments: list[str]) -> int:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(demo)
     return run_guarded(app, arguments)
-
-

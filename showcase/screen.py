@@ -27,9 +27,7 @@ SHOWN_HAPPENINGS = 12
 class LiveScreen:
     """Draws the newest view of an engine once a tick; on the virtual clock, every few ticks."""
 
-    def __init__(
-        self, engine: Engine, witness: Witness, person: DemoPerson, choices: Choices, *, start_us: int, live_us: int, end_us: int
-    ) -> None:
+    def __init__(self, engine: Engine, witness: Witness, person: DemoPerson, choices: Choices, *, start_us: int, live_us: int, end_us: int) -> None:
         self.engine, self.witness, self.person, self.choices = engine, witness, person, choices
         self.start_us, self.live_us, self.end_us = start_us, live_us, end_us
         self.elapsed_s = elapsed_s()

@@ -142,7 +142,7 @@ def _csv_fields(fields: list[str]) -> str:
     return line.getvalue()
 
 
-def _number(value: float, whole: bool) -> str:  # noqa: FBT001 - called through map, once per value
+def _number(value: float, whole: bool) -> str:
     if isnan(value):
         return ""
     return str(int(value)) if whole else repr(value)

@@ -87,7 +87,8 @@ class Api:
         """A fresh aiohttp application with every route."""
         application = web.Application(middlewares=[self._guard])
         for route in ROUTES:
-            application.router.add_route(route.method, route.path, self._bound(route))
+            # an id may hold anything but a bare slash, braces too, which aiohttp's own pattern leaves out
+            application.router.add_route(route.method, route.path.replace("{id}", "{id:[^/]+}"), self._bound(route))
         return application
 
     def refresh_approvers(self) -> None:

@@ -53,7 +53,11 @@ def _sqlite() -> Check:
     import sqlite3
 
     return Check(
-        name="sqlite", works=sqlite3.sqlite_version_info >= (3, 35), needed=True, found=sqlite3.sqlite_version, mend="use a Python with SQLite 3.35 or newer"
+        name="sqlite",
+        works=sqlite3.sqlite_version_info >= (3, 35),
+        needed=True,
+        found=sqlite3.sqlite_version,
+        mend="use a Python with SQLite 3.35 or newer",
     )
 
 
@@ -76,7 +80,11 @@ def _writable(directory: Path) -> Check:
 def _room(directory: Path) -> Check:
     free = shutil.disk_usage(_nearest(directory)).free
     return Check(
-        name="disk", works=free > ROOM_NEEDED_BYTES, needed=True, found=f"{free / 2**30:.1f} GiB free", mend="free some space, or name another --data-dir"
+        name="disk",
+        works=free > ROOM_NEEDED_BYTES,
+        needed=True,
+        found=f"{free / 2**30:.1f} GiB free",
+        mend="free some space, or name another --data-dir",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -228,4 +229,4 @@ def _newest(opened: Stores, run_id: str, agent_id: str) -> dict[str, float | Non
     if len(rows) == 0:
         return {}
     values = latest.values[rows[0]]
-    return {name: None if value != value else float(value) for name, value in zip(names, values, strict=True)}
+    return {name: None if isnan(value) else float(value) for name, value in zip(names, values, strict=True)}

@@ -20,7 +20,9 @@ FOUND = 1
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV, JSONL or Parquet; one row a sample.", show_default=False)]
 Mapping = Annotated[list[str] | None, typer.Option("--map", metavar="FIELD=COLUMN", help="Read FIELD from another column.", show_default=False)]
-Vitals = Annotated[list[str] | None, typer.Option("--vital", metavar="NAME", help="Another numeric column that counts as a vital.", show_default=False)]
+Vitals = Annotated[
+    list[str] | None, typer.Option("--vital", metavar="NAME", help="Another numeric column that counts as a vital.", show_default=False)
+]
 
 
 def replay(
@@ -63,7 +65,7 @@ def replay(
             _write_report(out_dir, document, engine, stores)
     finally:
         stores.close()
-    emit(document, as_json, lambda: _show(document, source, out_dir))
+    emit(document, as_json, lambda: _show(document, out_dir))
     if fail_on and document["incidents"]:
         raise typer.Exit(FOUND)
 
@@ -87,7 +89,7 @@ def _drive(engine: Engine, source: ReplaySource) -> None:
     with Progress(*columns, console=err, transient=True) as progress:
         task = progress.add_task("replaying", total=1.0)
 
-        def on_tick(now_us: int) -> None:
+        def on_tick(_now_us: int) -> None:
             if engine.counters.ticks % 64 == 0:
                 progress.update(task, completed=source.progress(), description=f"replaying · {len(engine.state.incidents)} incidents")
 
@@ -130,7 +132,7 @@ def _write_report(out_dir: Path, document: dict[str, Any], engine: Engine, store
     write_page(out_dir / "report.html", engine.state, stores.telemetry, title="Replay report", policy=engine.rules.policy, journal=stores.journal)
 
 
-def _show(document: dict[str, Any], source: ReplaySource, out_dir: Path | None) -> None:
+def _show(document: dict[str, Any], out_dir: Path | None) -> None:
     from immune.cli.reading import incident_table
 
     speed = f"{document['samples_per_s']:,.0f} samples/s"

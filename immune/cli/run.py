@@ -17,7 +17,9 @@ Duration = Annotated[float | None, typer.Option("--duration", min=1, help="Secon
 Run = Annotated[str | None, typer.Option("--run", help="Which run to write or take up again.", show_default=False)]
 New = Annotated[bool, typer.Option("--new", help="Begin a new run instead of taking up the newest one.")]
 Port = Annotated[int | None, typer.Option("--port", help="Port of the control API, 0 for a free one (8710).", show_default=False)]
-WarmStart = Annotated[str | None, typer.Option("--warm-start", metavar="RUN", help="Take over baselines and memory of another run.", show_default=False)]
+WarmStart = Annotated[
+    str | None, typer.Option("--warm-start", metavar="RUN", help="Take over baselines and memory of another run.", show_default=False)
+]
 ModeOption = Annotated[str | None, typer.Option("--mode", metavar="observe|recommend|act", help="Instead of the policy's mode.", show_default=False)]
 
 

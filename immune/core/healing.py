@@ -137,9 +137,7 @@ def _worked(state: RunState, signature: str, rung: Sequence[str]) -> int:
 
 def starts_within(state: RunState, action: str, since_us: int) -> int:
     """How often an action was started since then."""
-    return sum(
-        step.note.action == action and step.started_at_us >= since_us > 0 for plan in state.plans.values() for step in plan.steps if step.started_at_us
-    )
+    return sum(step.note.action == action and step.started_at_us >= max(1, since_us) for plan in state.plans.values() for step in plan.steps)
 
 
 def plan_hash(run_id: str, agent_id: str, incident_id: str, rung: Rung, diagnosis: str, policy_version: str) -> str:

@@ -27,6 +27,7 @@ class Mirror:
     """Arrays over agents in roster order: ``health``, ``liveness`` (codes), ``idle_since_us``, ``present_us`` (0: never).
 
     deviating          agents whose desired and observed containment differ
+    samples, spoke     samples scored of each agent so far, and whether the newest tick brought any
     watched            agents that are, or ought to be, contained
     retried_us         when enforcement was last tried again on them
     probation_samples  plan id -> samples its agent had when the probation began (or the daemon restarted)
@@ -38,6 +39,9 @@ class Mirror:
         self.liveness = np.zeros(0, dtype=np.int8)
         self.idle_since_us = np.zeros(0, dtype=np.int64)
         self.present_us = np.zeros(0, dtype=np.int64)
+        self.samples = np.zeros(0, dtype=np.int64)
+        self.spoke = np.zeros(0, dtype=np.bool_)
+        self._primed = False
         self.cohort_present_us: dict[str, int] = {}
         self.deviating: set[str] = set()
         self.watched: set[str] = set()
@@ -75,6 +79,8 @@ class Mirror:
         self.liveness = _resized(self.liveness, room)
         self.idle_since_us = _resized(self.idle_since_us, room)
         self.present_us = _resized(self.present_us, room)
+        self.samples = _resized(self.samples, room)
+        self.spoke = _resized(self.spoke, room)
 
     def saw(self, assessment: Assessment) -> None:
         """Remember what the newest assessment shows of presence and idleness."""
@@ -83,6 +89,13 @@ class Mirror:
         since = self.idle_since_us[: len(idle)]
         since[~idle] = 0
         since[idle & (since == 0)] = assessment.now_us
+        known = self.samples[: len(idle)]
+        if not self._primed:
+            # what was learned before a restart is no sample of this tick
+            known[:] = assessment.samples
+            self._primed = True
+        self.spoke[: len(idle)] = assessment.samples > known
+        known[:] = assessment.samples
         for finding in assessment.findings:
             if finding.present:
                 self.present_us[finding.agent] = assessment.now_us

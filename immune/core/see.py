@@ -16,6 +16,12 @@ from immune.core.mirror import HEALTH_CODES, HEALTHS, LIVENESS_CODES, LIVENESSES
 from immune.core.state import RunState
 
 US = 1_000_000
+WHY: dict[ev.Liveness, str] = {
+    "silent": "no sample for longer than its learned interval allows",
+    "idle": "says it is idle",
+    "working": "samples arrive again",
+    "retired": "",
+}
 
 
 def see(state: RunState, mirror: Mirror, assessment: Assessment, rules: Rules) -> Decision:
@@ -40,11 +46,11 @@ def _liveness(docket: Docket, mirror: Mirror, assessment: Assessment, rules: Rul
     settled = assessment.idle & (since > 0) & (assessment.now_us - since >= idle_us)
     now = np.where(assessment.silent, LIVENESS_CODES["silent"], np.where(settled, LIVENESS_CODES["idle"], LIVENESS_CODES["working"]))
     before = mirror.liveness[:n]
-    changed = (now != before) & (before != LIVENESS_CODES["retired"])
+    retired = before == LIVENESS_CODES["retired"]
+    changed = (now != before) & (~retired | mirror.spoke[:n])
     for index in np.flatnonzero(changed).tolist():
         word = LIVENESSES[int(now[index])]
-        reason = {"silent": "no sample for longer than its learned interval allows", "idle": "says it is idle", "working": "samples arrive again"}[word]
-        docket.add(mirror.agents[index], ev.LivenessChanged(before=LIVENESSES[before[index]], after=word, reason=reason))
+        docket.add(mirror.agents[index], ev.LivenessChanged(before=LIVENESSES[before[index]], after=word, reason=WHY[word]))
 
 
 def _health(

@@ -37,7 +37,9 @@ GROUND = np.float32(math.exp(4.0))
 """A stream with evidence above this teaches its spread, memory and calibration nothing, its level a quarter."""
 GROUND_LOOSE = np.float32(math.exp(9.0))
 HUMBLE = 20.0
-"""Surprise counts ``sqrt(n / (n + HUMBLE))`` after n samples: level and spread are themselves uncertain."""
+HUMBLE_MAX = 12.0
+"""Surprise counts ``sqrt(n / (n + h))`` after n samples, h = `HUMBLE` for counts, ``2 HUMBLE (1 + phi) / (1 - phi)``, at most `HUMBLE_MAX`
+times it, for the rest: level and spread are themselves uncertain, the more so the less the samples differ."""
 KNOWN_FROM = 60
 PHI_LOOSE = 0.4
 """The same for young streams and those that remember themselves (runs of surprise are first of all a lesson in dependence), and for
@@ -235,7 +237,9 @@ class Sentinel:
         judged = reading.seen & (count >= self.policy.min_samples)
         bins = np.concatenate([surprise.z_bins(residuals.z), surprise.count_bins(x[smooth:])])
         raw = surprise.surprise(surprise.p_values(block, bins, lent, types, reading.uniform))
-        g = raw * np.sqrt(count / (count + np.float32(HUMBLE)))
+        humble = np.full_like(count, HUMBLE)
+        humble[:smooth] *= np.minimum(2 * (1 + np.abs(residuals.phi)) / (1 - np.abs(residuals.phi)), np.float32(HUMBLE_MAX))
+        g = raw * np.sqrt(count / (count + humble))
         g /= self.peers.widening(block["calibration"], count, types)
         told = reading.seen.copy()
         if around is not None:

@@ -282,8 +282,6 @@ class RunState:
                 return self.incidents[incident_id]
         return None
 
-
-
     def owned_by_person(self, agent_id: str) -> bool:
         """Whether the ladder is used up for this agent's open incident."""
         agent = self.agents.get(agent_id)
@@ -295,7 +293,7 @@ ANSWERS_KEPT = 10_000
 
 def memory_key(signature: str, action: str, agent_id: str = "") -> str:
     """The key under which experience is kept; the parts cannot run into each other."""
-    return "\x1f".join((signature, action, agent_id)) if agent_id else "\x1f".join((signature, action))
+    return f"{signature}\x1f{action}\x1f{agent_id}" if agent_id else f"{signature}\x1f{action}"
 
 
 def split_memory_key(key: str) -> tuple[str, str]:

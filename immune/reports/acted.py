@@ -23,6 +23,7 @@ def acted(state: RunState, told: Chronicle, escaped: int | None) -> Acted:
         escaped=escaped,
         held_agents=tuple(sorted({hold.agent_id for hold in told.holds})),
         healed_agents=tuple(sorted(healed)),
+        explained_agents=tuple(sorted({c.target for c in state.containments.values() if c.basis == "explained"} - healed)),
         waiting_agents=tuple(sorted(agent.agent_id for agent in state.agents.values() if agent.plan == "awaiting_approval")),
         owned_agents=tuple(sorted(agent.agent_id for agent in state.agents.values() if agent.plan in ("exhausted", "rejected"))),
         would_have=_would_have(state),

@@ -163,6 +163,7 @@ class Acted:
     escaped: int | None
     held_agents: tuple[str, ...]
     healed_agents: tuple[str, ...]
+    explained_agents: tuple[str, ...]
     waiting_agents: tuple[str, ...]
     owned_agents: tuple[str, ...]
     would_have: int

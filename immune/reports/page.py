@@ -137,6 +137,8 @@ def _done(done: Acted) -> list[str]:
         parts.append(f"{done.would_have} would have been contained, nothing was stopped")
     if done.healed_agents:
         parts.append(f"{len(done.healed_agents)} healed and released on fresh evidence")
+    if done.held_agents and done.explained_agents:
+        parts.append(f"{len(done.explained_agents)} let go because a shared cause explains it")
     if done.waiting_agents:
         parts.append(f"{len(done.waiting_agents)} {'waits' if len(done.waiting_agents) == 1 else 'wait'} for a person's answer")
     if done.owned_agents:

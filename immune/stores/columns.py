@@ -45,7 +45,7 @@ def pack_floats(values: Floats) -> bytes:
     return b"".join(_pack_float_column(values[:, one], singles[:, one], bool(absent[one]), bool(exact[one])) for one in range(values.shape[1]))
 
 
-def _pack_float_column(column: Floats, single: NDArray[np.float32], absent: bool, exact: bool) -> bytes:  # noqa: FBT001
+def _pack_float_column(column: Floats, single: NDArray[np.float32], absent: bool, exact: bool) -> bytes:
     if absent:
         return _HEAD.pack(b"n", 0)
     if exact:

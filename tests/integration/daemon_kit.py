@@ -10,12 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from yarl import URL
 
 from immune.api.app import Api
 from immune.api.server import Server, serve
 from immune.bootstrap import Stores, build_engine, open_stores
 from immune.connectors.gate import GateConnector
+from immune.core import events as ev
+from immune.core.acting import propose
+from immune.core.decision import Decision, Docket
+from immune.core.events import Draft
+from immune.core.healing import next_rung
 from immune.core.policy import LimitsPolicy, Policy
+from immune.core.vitals import AgentIdentity
 from immune.reports import documents
 from immune.reports.explain import explain
 from immune.runtime.engine import Engine
@@ -82,8 +89,6 @@ class Daemon:
             raw = json.dumps(body).encode()
         if raw is not None:
             sent.setdefault("Content-Type", "application/json")
-        from yarl import URL
-
         url = URL(self.server.url + path, encoded=True)
         async with self.session.request(method, url, data=raw, headers=sent, skip_auto_headers=("Content-Type",)) as response:
             text = await response.text()
@@ -133,3 +138,37 @@ async def daemon(folder: Path, **options: Any):
         await made.server.close()
         await made.engine.finish(made.clock.now_us(), "the test is over")
         made.stores.close()
+
+
+def open_incident(made: Daemon, agent_id: str = "sick-1", severity: float = 8.0) -> str:
+    """An incident on a newly enrolled agent, as the sentinel would have opened it."""
+    state = made.engine.state
+    if agent_id not in state.agents:
+        index = made.engine.desk.roster.enroll(AgentIdentity(agent_id=agent_id, type="writer", service="desk"))
+        event = ev.AgentEnrolled(index=index, type="writer", service="desk")
+        made.engine.submit(Decision(drafts=(Draft(at_us=made.clock.at_us, subject=agent_id, event=event),)))
+    incident_id = f"inc-{len(state.incidents) + 1:04d}"
+    note = ev.EvidenceNote(
+        vital="input_tokens", direction="up", nats=40.0, ratio=9.0, observed=9000.0, expected=1000.0, effect=5.0, growth=0.0, onset_us=START_US,
+        calibration=1.0, basis="own",
+    )  # fmt: skip
+    opened = ev.IncidentOpened(
+        incident_id=incident_id, scope="agent", cohort="", agents=(agent_id,), onset_us=START_US, nats=40.0, threshold_nats=18.0, severity=severity,
+        severity_why=("tokens ×9",), evidence=(note,), diagnosis=(ev.HypothesisNote(kind="token_explosion", confidence=0.9, evidence_for=(), evidence_against=()),),
+        ruled_out=(), changed=(), policy_version=made.engine.rules.version,
+    )  # fmt: skip
+    made.engine.submit(Decision(drafts=(Draft(at_us=made.clock.at_us, subject=agent_id, event=opened, correlation_id=incident_id),)))
+    return incident_id
+
+
+def open_request(made: Daemon, agent_id: str = "sick-1") -> dict[str, Any]:
+    """A plan that waits for a person: {id, plan_hash, plan, incident}."""
+    incident_id = open_incident(made, agent_id)
+    state, rules = made.engine.state, made.engine.rules
+    incident = state.incidents[incident_id]
+    rung = next_rung(state, incident, rules.catalogue, rules.actions, rules.policy.healing, made.clock.at_us)
+    docket = Docket(state=state, now_us=made.clock.at_us)
+    plan_id = propose(docket, rules, incident, rung, trigger="auto", actor="system", ask=True)
+    made.engine.submit(docket.close())
+    request = made.engine.state.approvals[made.engine.state.plans[plan_id].request_id]
+    return {"id": request.request_id, "plan_hash": request.plan_hash, "plan": plan_id, "incident": incident_id, "agent": agent_id}

@@ -60,8 +60,10 @@ def daemon(folder: Path) -> Iterator[dict[str, Any]]:
     note = folder / "data" / "daemon.json"
     note.unlink(missing_ok=True)
     process = subprocess.Popen(
-        [sys.executable, "main.py", "--simulate", "8", "--scenario", str(folder / "scenario.toml"), "--config", str(folder / "immune.toml")]
-        + ["--data-dir", str(folder / "data"), "--port", "0"],
+        [
+            *(sys.executable, "main.py", "--simulate", "8", "--port", "0", "--data-dir", str(folder / "data")),
+            *("--scenario", str(folder / "scenario.toml"), "--config", str(folder / "immune.toml")),
+        ],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
