@@ -84,22 +84,21 @@ class LiveScreen:
             done_s=(now_us - first_us) / US,
             total_s=(last_us - first_us) / US,
             happened=tuple(self.witness.happened)[-SHOWN_HAPPENINGS:],
-            footer=self._footer(now_us),
+            footer=self._footer(),
+            answer=self._answer(),
+            probation_from=self.engine.mirror.probation_samples,
         )
         size = self._console.size
         self._live.update(screen(shown, width=size.width, height=min(size.height - 1, 40)), refresh=True)
 
-    def _footer(self, now_us: int) -> str:
-        waiting = self.person.waiting()
-        if not waiting:
-            return self.person.last_refusal or f"report will be in {self.choices.out / 'report.html'}   Ctrl-C ends the demo"
-        request = waiting[0]
-        plan = self.engine.state.plans.get(request.plan_id)
-        otherwise = "lift the fleet brake" if request.about == "brake" else f"contain ({request.level})"
-        what = " then ".join(step.note.action for step in plan.steps) if plan else otherwise
-        left_s = max(0, (request.expires_us - now_us) // US)
-        ask = "[a] approve  [r] reject" if self.choices.decide.value == "ask" else f"the script will {self.choices.decide.value}"
-        return f"{request.request_id} asks: {what} on {request.subject}, severity {request.severity:.1f}, expires in {left_s} s   {ask}"
+    def _footer(self) -> str:
+        rest = f"report will be in {self.choices.out / 'report.html'}   Ctrl-C ends the demo"
+        return self.person.last_refusal or rest
+
+    def _answer(self) -> str:
+        if self.choices.decide.value != "ask":
+            return f"the script will {self.choices.decide.value}"
+        return "[a] approve  [r] reject" if sys.stdin.isatty() else ""
 
 
 class _Keys:

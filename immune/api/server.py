@@ -75,7 +75,11 @@ async def serve(api: Api, *, host: str = "127.0.0.1", port: int = DEFAULT_PORT, 
     shown = f"[{host}]" if ":" in host else host
     server = Server(url=f"http://{shown}:{taken}", host=host, port=taken, api=api, runner=runner)
     if data_dir is not None:
-        server.note = _write_note(data_dir, server)
+        try:
+            server.note = _write_note(data_dir, server)
+        except StoreUnavailableError:
+            await server.close()
+            raise
     return server
 
 

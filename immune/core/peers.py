@@ -15,6 +15,7 @@ from immune.core.surprise import BINS, BORROWED, LONE_BORROWED, SLOTS, Lent, lon
 POOL_LIMIT = 40_000.0
 DEPTH_LIMIT = 300.0
 REFRESH_ROUNDS = 16
+PHI_BEYOND = 0.25
 KNOWN_FROM = 15
 """An agent speaks for its type from this many samples on."""
 GUESS_WEIGHT = 8.0
@@ -37,6 +38,7 @@ class Peers:
         self.arena.declare("level", np.float32, trail=(continuous,))
         self.arena.declare("level_weight", np.float32, trail=(continuous,))
         self.arena.declare("spread2", np.float32, trail=(continuous,))
+        self.arena.declare("phi", np.float32, trail=(continuous,))
         self.arena.declare("voters", np.float32, trail=(streams,))
         self.arena.declare("calibration", np.float32, fill=1.0, trail=(streams,))
         self._guess = lone_prior()
@@ -52,6 +54,11 @@ class Peers:
         """What every type lends."""
         return Lent(share=self.arena["share"], borrowed=self.arena["borrowed"], depth=self.arena["depth"])
 
+    def phi_most(self, types: NDArray[np.int32]) -> Floats:
+        """How much memory a stream of this type may have, (continuous, n): a fault in one agent must not pass for memory."""
+        most: Floats = self.arena["phi"][types].T + np.float32(PHI_BEYOND)
+        return most
+
     def widening(self, own: Floats, count: Floats, types: NDArray[np.int32]) -> Floats:
         """What to divide surprise by, (streams, n): the sd that block sums show beyond independence, the type's share fading."""
         trust = count / (count + np.float32(FADE))
@@ -66,7 +73,7 @@ class Peers:
         size = self.arena.size * streams * BINS
         pool[: self.arena.size] += np.bincount(flat[learned], minlength=size).reshape(self.arena.size, streams, BINS).astype(np.float32)
 
-    def refresh(self, types: NDArray[np.int32], count: Floats, level: Floats, own2: Floats, calibration: Floats) -> None:
+    def refresh(self, types: NDArray[np.int32], count: Floats, level: Floats, own2: Floats, calibration: Floats, phi: Floats) -> None:
         """Sum the members up: count, level (streams, agents) and own2 (continuous, agents) of the agents' baselines."""
         size, known = self.arena.size, count >= KNOWN_FROM
         voters, levels = self.arena["voters"], self.arena["level"]
@@ -80,6 +87,8 @@ class Peers:
             self.arena["calibration"][:size, row] = np.where(members > 0, honesty, 1)
             if row >= self._continuous:
                 continue
+            memory = np.bincount(types[some], weights=phi[row, some].astype(np.float64), minlength=size)[:size] / at_least_one
+            self.arena["phi"][:size, row] = memory
             value = level[row, some].astype(np.float64)
             mean = np.bincount(types[some], weights=value, minlength=size)[:size] / at_least_one
             within = np.bincount(types[some], weights=own2[row, some].astype(np.float64), minlength=size)[:size] / at_least_one

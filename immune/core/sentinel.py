@@ -42,7 +42,7 @@ HUMBLE_MAX = 12.0
 times it, for the rest: level and spread are themselves uncertain, the more so the less the samples differ."""
 KNOWN_FROM = 60
 PHI_LOOSE = 0.4
-"""The same for young streams and those that remember themselves (runs of surprise are first of all a lesson in dependence), and for
+"""The same for young streams and those whose type remembers itself (runs of surprise are first of all a lesson in dependence), and for
 counts (leaving out lucky hits would make the next ones look rarer than they are: measured, 36 false alarms where there were none)."""
 TASK = CONTEXT_FIELDS.index("task")
 
@@ -202,6 +202,7 @@ class Sentinel:
                 self.arena["level"][:, :size],
                 self.arena["own2"][:, :size],
                 self.arena["calibration"][:, :size],
+                baseline.memory(self.arena, size),
             )
         self.shared.advance(self.arena, int(batch.at_us.max()))
 
@@ -232,13 +233,14 @@ class Sentinel:
     def _judge(self, reading: Reading, around: Surroundings | None) -> Judgement:
         block, x, smooth, types = reading.block, reading.x, self.table.continuous, reading.types
         grown = standing.task_growth(block, x[:smooth], reading.seen[:smooth], reading.step, reading.steps)
-        residuals = baseline.Residuals(block, x[:smooth], reading.steps == 0, self.table.floors, around)
+        residuals = baseline.Residuals(block, x[:smooth], reading.steps == 0, self.table.floors, self.peers.phi_most(types), around)
         count, lent = block["count"], self.peers.lent()
         judged = reading.seen & (count >= self.policy.min_samples)
         bins = np.concatenate([surprise.z_bins(residuals.z), surprise.count_bins(x[smooth:])])
         raw = surprise.surprise(surprise.p_values(block, bins, lent, types, reading.uniform))
+        memory = np.abs(self.peers.arena["phi"][types].T)
         humble = np.full_like(count, HUMBLE)
-        humble[:smooth] *= np.minimum(2 * (1 + np.abs(residuals.phi)) / (1 - np.abs(residuals.phi)), np.float32(HUMBLE_MAX))
+        humble[:smooth] *= np.minimum(2 * (1 + memory) / (1 - memory), np.float32(HUMBLE_MAX))
         g = raw * np.sqrt(count / (count + humble))
         g /= self.peers.widening(block["calibration"], count, types)
         told = reading.seen.copy()
@@ -277,7 +279,7 @@ class Sentinel:
         block, smooth, count = reading.block, self.table.continuous, reading.block["count"]
         residuals, learning = judgement.residuals, judgement.learning
         loose = count < KNOWN_FROM
-        loose[:smooth] |= residuals.phi > PHI_LOOSE
+        loose[:smooth] |= self.peers.arena["phi"][reading.types].T > PHI_LOOSE
         loose[smooth:] = True
         calm = judgement.evidence.max(axis=0) < np.where(loose, GROUND_LOOSE, GROUND)
         taught = judgement.told & learning

@@ -114,9 +114,10 @@ def _planning(envelope: Envelope, event: Event) -> str | None:
                 f"{who} is on probation until {clock(event.deadline_us)}: at most {event.dispatches} pieces of work are let through, and "
                 f"{event.samples_needed} fresh healthy samples are needed"
             )
+        case acts.ProbationEnded() if event.passed:
+            return f"{who} passed its probation: {event.reason} ({event.nats:.1f} nats)"
         case acts.ProbationEnded():
-            verdict = "passed" if event.passed else "did not pass"
-            return f"{who} {verdict} its probation on {event.samples} fresh samples: {event.reason} ({event.nats:.1f} nats)"
+            return f"{who} did not pass its probation, {event.samples} fresh samples in: {event.reason} ({event.nats:.1f} nats)"
         case acts.PlanEnded():
             return f"{event.plan_id} for {who} {ENDS[event.outcome]}: {event.reason}"
         case acts.Relapsed():

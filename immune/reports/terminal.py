@@ -14,11 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from immune.core.events import iso
+from immune.reports.live import left_words
 from immune.reports.model import LiveAgent, LiveIncident, LiveView
 
 US = 1_000_000
 WIDE = 96
 BELOW_ROWS_MIN = 7
+STATE_WIDE, STATE_NARROW = 31, 28
 
 STATES: dict[str, tuple[str, str]] = {
     "learning": ("◔", "cyan"),
@@ -40,10 +42,11 @@ PRESSING = ("evicted", "isolated", "sick", "silent", "restricted", "throttled", 
 
 def screen(view: LiveView, *, width: int = 100, height: int = 30) -> RenderableType:
     """The whole screen, at most `height` lines; what does not fit is counted in words, the most pressing kept."""
-    body = height - 5 - bool(view.footer)
+    asked = ask_lines(view, width)
+    body = height - 5 - bool(view.footer) - len(asked)
     fleet_rows = max(3, min(len(view.agents) + 1, body - BELOW_ROWS_MIN))
-    parts: list[RenderableType] = [header(view, width), Rule(style="dim"), fleet_table(view, width=width, rows=fleet_rows), Rule(style="dim")]
-    parts.append(_below(view, width=width, rows=max(2, body - fleet_rows)))
+    parts: list[RenderableType] = [header(view, width), *(asked or [Rule(style="dim")]), fleet_table(view, width=width, rows=fleet_rows)]
+    parts += [Rule(style="dim"), _below(view, width=width, rows=max(2, body + bool(asked) - fleet_rows))]
     if view.total_s > 0:
         parts.append(progress(view, width))
     if view.footer:
@@ -63,15 +66,37 @@ def header(view: LiveView, width: int = 100) -> RenderableType:
     return table
 
 
+def ask_lines(view: LiveView, width: int = 100) -> list[Text]:
+    """The oldest request that waits, across the whole width in reverse: steps, harm, reach, time left, how to answer. Empty if none."""
+    waiting = [ask for ask in view.asks if not ask.granted]
+    if not waiting:
+        return []
+    ask, more = waiting[0], len(waiting) - 1
+    first = f" ▶ {ask.request_id} ASKS YOU: {ask.what} on {ask.subject}?"
+    left = f"denied in {left_words(ask.expires_us - view.now_us)} "
+    second = f"   severity {ask.severity:.1f} · {ask.reach}" + (f" · {more} more wait" if more else "")
+    answer = f"{view.answer or f'immune approvals approve {ask.request_id}'} "
+    return [_banner(first, left, width), _banner(second, answer, width)]
+
+
+def _banner(left: str, right: str, width: int) -> Text:
+    """One full line in reverse; the right end stays whole, the left gives way."""
+    left, right = plain(left), plain(right)
+    room = width - len(right) - 1
+    shown = left if len(left) <= room else left[: max(0, room - 1)] + "…"
+    text = Text(shown.ljust(room + 1), style="bold black on yellow", no_wrap=True, overflow="crop")
+    return text.append(right[:width])
+
+
 def fleet_table(view: LiveView, *, width: int = 100, rows: int = 16) -> RenderableType:
     """A row per agent, in order of enrolment; when they do not fit in `rows` lines, the most pressing ones first."""
     wide = width >= WIDE
-    bar_width = 14 if wide else 8
+    bar_width = 12 if wide else 6
     table = Table(box=None, expand=True, padding=(0, 1, 0, 0), header_style="dim", show_edge=False)
     table.add_column("agent", no_wrap=True, overflow="ellipsis", ratio=3)
     if wide:
         table.add_column("type", no_wrap=True, overflow="ellipsis", ratio=2)
-    table.add_column("state", no_wrap=True, width=28 if wide else 20)
+    table.add_column("state", no_wrap=True, width=STATE_WIDE if wide else STATE_NARROW)
     table.add_column("sev.", no_wrap=True, justify="right", width=4)
     table.add_column(f"evidence (alarm at {view.threshold_nats:.1f})" if wide else "evidence, nats", no_wrap=True, width=bar_width + 12)
     table.add_column("seen", no_wrap=True, justify="right", width=6)
@@ -87,12 +112,14 @@ def fleet_table(view: LiveView, *, width: int = 100, rows: int = 16) -> Renderab
 
 
 def state_text(agent: LiveAgent, *, short: bool = False) -> Text:
-    """Icon and word of a state; while learning, how far the baseline is."""
+    """Icon and word of a state, and what is done about it; while learning, how far the baseline is."""
     icon, style = STATES.get(agent.state, ("·", ""))
     text = Text(f"{icon} {plain(agent.state)}", style=style)
     if agent.state == "learning" and agent.baseline is not None:
         done, needed = agent.baseline
         text.append(f"{'' if short else ' baseline'} {min(done, needed)} of {needed}", style="dim not bold")
+    if agent.doing:
+        text.append(f" · {plain(agent.doing)}", style="default not bold")
     return text
 
 
@@ -158,6 +185,8 @@ def _incident_lines(one: LiveIncident) -> list[Text]:
     second = Text(f"  severity {one.severity:.1f}, noticed in {max(0, one.opened_us - one.onset_us) / US:.0f} s", style="dim")
     if over:
         second.append(f", over after {(one.closed_us - one.opened_us) / US:.0f} s")
+    elif one.doing:
+        second = Text(f"  {plain(one.doing)}", style="default").append(f" · severity {one.severity:.1f}", style="dim")
     elif one.proposed != "none":
         second.append(f", asks for {one.proposed}")
     return [first, second]

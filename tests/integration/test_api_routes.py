@@ -49,7 +49,7 @@ async def test_every_route_lets_in_exactly_the_roles_of_its_row(tmp_path):
                 refusals = len(made.events("command_refused")) - before
                 where = f"{who} {route.method} {path}: {answer.status} {answer.text[:200]}"
                 if not route.roles:
-                    assert answer.status < 400, where
+                    assert answer.status in {200, 503}, where
                 elif who is None:
                     assert (answer.status, refusals) == (401, 0), where
                     assert answer.headers["WWW-Authenticate"].startswith("Bearer"), where
