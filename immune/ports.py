@@ -89,6 +89,15 @@ class Connector(Protocol):
         ...
 
 
+@runtime_checkable
+class ToolBlocker(Protocol):
+    """What a connector may also be: one that can take a tool from all its agents. The gate does without; it tells who asks."""
+
+    async def block_tool(self, tool: str, *, blocked: bool, epoch: int) -> Answer:
+        """Take a tool away, or give it back."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
     """One run in a journal."""

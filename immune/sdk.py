@@ -29,6 +29,7 @@ WhenLost = Literal["fail_open", "fail_closed"]
 Source = Literal["daemon", "lease", "lost"]
 BATCH = 1000
 RETRY_S = 1.0
+IDLE_KEPT = 4
 DEFAULT_LEASE_S = 30.0
 _WORTH_ANOTHER_TRY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -128,7 +129,7 @@ class ImmuneClient:
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._background = background
-        self._local = threading.local()
+        self._idle: list[http.client.HTTPConnection] = []
         self._kept: dict[str, _Kept] = {}
         self._asleep_until_s = 0.0
 
@@ -170,6 +171,10 @@ class ImmuneClient:
         if thread is not None and thread is not threading.current_thread():
             thread.join(self.timeout_s * 2 + 1)
         self.flush()
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -211,9 +216,13 @@ class ImmuneClient:
             try:
                 told = self._request("GET", f"/v1/gate/{quote(agent, safe='')}", None, {})
                 return self._keep(agent, told)
-            except (UnreachableDaemonError, RefusedRequestError) as error:
+            except UnreachableDaemonError as error:
                 self._asleep_until_s = self._clock() + RETRY_S
                 self._note(str(error))
+            except RefusedRequestError as error:
+                # the daemon is there: a token that was taken away must not open the gate
+                self._note(str(error))
+                return GateAnswer(agent=agent, allowed=False, reason=str(error))
         return self._without_daemon(agent)
 
     def _keep(self, agent: str, told: dict[str, Any]) -> GateAnswer:
@@ -241,28 +250,44 @@ class ImmuneClient:
     # -- transport -----------------------------------------------------------------------------------------------------
 
     def _request(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> dict[str, Any]:
-        """One request, once more on a kept connection that turned out to be closed."""
+        """One request; once more on a new connection if a kept one turned out to be closed."""
         sent = {"Authorization": f"Bearer {self._token}", "Accept": "application/json", **headers}
-        kept: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-        for connection in (kept, None) if kept is not None else (None,):
-            used = connection or self._connect()
+        kept = self._take_idle()
+        if kept is not None:
             try:
-                used.request(method, self._base + path, body=body, headers=sent)
-                response = used.getresponse()
-                content = response.read()
-            except (OSError, http.client.HTTPException) as error:
-                used.close()
-                self._local.connection = None
-                if connection is None or isinstance(error, TimeoutError):
-                    raise UnreachableDaemonError(f"{type(error).__name__}: {error}") from None
-                continue
-            self._local.connection = used
-            return _read(response.status, content)
-        raise UnreachableDaemonError("no connection")
+                return self._exchange(kept, method, path, body, sent)
+            except UnreachableDaemonError as error:
+                if isinstance(error.__cause__, TimeoutError):
+                    raise
+        return self._exchange(self._connect(), method, path, body, sent)
+
+    def _exchange(
+        self, connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None, headers: dict[str, str]
+    ) -> dict[str, Any]:
+        try:
+            connection.request(method, self._base + path, body=body, headers=headers)
+            response = connection.getresponse()
+            content = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise UnreachableDaemonError(f"{type(error).__name__}: {error}") from error
+        self._keep_idle(connection, response.will_close)
+        return _read(response.status, content)
 
     def _connect(self) -> http.client.HTTPConnection:
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
         return kind(self._host, self._port, timeout=self.timeout_s)
+
+    def _take_idle(self) -> http.client.HTTPConnection | None:
+        with self._lock:
+            return self._idle.pop() if self._idle else None
+
+    def _keep_idle(self, connection: http.client.HTTPConnection, closing: bool) -> None:
+        with self._lock:
+            if not closing and not self._stopped.is_set() and len(self._idle) < IDLE_KEPT:
+                self._idle.append(connection)
+                return
+        connection.close()
 
     def _note(self, error: str) -> None:
         if error != self.last_error:

@@ -49,6 +49,13 @@ class SimulatedConnector:
             return Answer(outcome="failed", detail=str(refused))
         return Answer(outcome="succeeded")
 
+    async def block_tool(self, tool: str, *, blocked: bool, epoch: int) -> Answer:
+        """Take a tool from the whole fleet, or give it back."""
+        if not self._fence(epoch):
+            return Answer(outcome="failed", detail="a newer writer gives the orders")
+        self.fleet.block_tool(tool, blocked=blocked)
+        return Answer(outcome="succeeded")
+
     async def perform(self, agent_id: str, action: str, *, key: str, epoch: int) -> Answer:
         """Carry the action out in the simulated world."""
         if not self._fence(epoch):

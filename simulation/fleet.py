@@ -81,6 +81,7 @@ class SimulatedFleet:
         self._tick = -1
         self._plan_ahead()
         self._attempts = [0] * len(self.cast)
+        self.blocked_tools: set[str] = set()
         self._reporter: Reporter | None = None
         for agent_id in disobedient:
             self.set_obeys(agent_id, obeys=False)
@@ -118,7 +119,7 @@ class SimulatedFleet:
         self._plan_ahead()
         self._ward.advance(now_us)
         steps = self._work.tick(tick, (now_us - self.start_us) / US, self._effects, self._control)
-        return reporter.batch(now_us, self.period_us, steps, self._effects)
+        return reporter.batch(now_us, self.period_us, steps, self._effects, self.blocked_tools)
 
     @property
     def now_us(self) -> int:
@@ -159,6 +160,10 @@ class SimulatedFleet:
     def refused(self, agent_id: str | None = None) -> int:
         """Steps that isolated agents wanted to do and were refused; of one agent or of all."""
         return int(self._control.refused.sum() if agent_id is None else self._control.refused[self._find(agent_id)])
+
+    def block_tool(self, tool: str, *, blocked: bool) -> None:
+        """Take a tool from every agent, or give it back; a step that would have used it goes on without."""
+        (self.blocked_tools.add if blocked else self.blocked_tools.discard)(tool)
 
     # As a handle that heals
 

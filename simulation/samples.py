@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from simulation.infections import Effects
 from simulation.work import Steps
 
 PROVIDER, MODEL, VERSION, PROMPT, TOOL, TASK = range(len(CONTEXT_FIELDS))
+TOOL_CALLS = next(column for column, spec in enumerate(VITALS) if spec.name == "tool_calls")
 TASK_NUMBER_BITS = 32
 
 
@@ -49,8 +51,8 @@ class Reporter:
         self._codes[:, PROMPT] = np.array([self._code(prompt_hash(kind.name, kind.version)) for kind in KINDS], dtype=np.int32)[cast.kind]
         self._frozen: dict[int, _Row] = {}
 
-    def batch(self, at_us: int, period_us: int, steps: Steps, effects: Effects) -> SampleBatch:
-        """One sample of each agent that is present: a step worked, or a heartbeat without vitals."""
+    def batch(self, at_us: int, period_us: int, steps: Steps, effects: Effects, blocked: Collection[str] = ()) -> SampleBatch:
+        """One sample of each agent that is present: a step worked, or a heartbeat without vitals. Blocked tools are not called."""
         n, idle = len(self._cast), ~steps.worked
         values = np.full((n, self.vitals), np.nan)
         for column, name in self._columns:
@@ -61,6 +63,10 @@ class Reporter:
         step = steps.step.astype(np.int32)
         task_id = (np.arange(1, n + 1, dtype=np.int64) << TASK_NUMBER_BITS) + steps.task_no
         self._special(steps, effects, values, codes, step, task_id)
+        for tool in blocked:
+            without = codes[:, TOOL] == self._code(tool)
+            values[without, TOOL_CALLS] = 0.0
+            codes[without, TOOL] = -1
         values[idle] = np.nan
         codes[idle] = -1
         step[idle] = -1

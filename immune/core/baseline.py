@@ -64,15 +64,15 @@ class Surroundings:
 class Residuals:
     """One round of the continuous streams against their baselines. All arrays (continuous, n), float32."""
 
-    def __init__(self, block: Block, x: Floats, fresh: Mask, floors: Floats, phi_most: Floats, around: Surroundings | None) -> None:
-        """x: scaled values, 0 where missing · phi_most: no more memory than this, (continuous, n) · fresh (n,): the sample begins a task, nothing is carried over."""
+    def __init__(self, block: Block, x: Floats, fresh: Mask, floors: Floats, around: Surroundings | None) -> None:
+        """x: scaled values, 0 where missing · fresh (n,): the sample begins a task, nothing is carried over."""
         self._block = block
         level, own2 = block["level"][: len(x)], block["own2"]
         self.count = block["count"][: len(x)]
         self.expected = level if around is None else level + around.shape
         self.residual = x - self.expected
         phi = block["lagged"] / np.maximum(block["lagged2"], np.float32(1e-8))
-        self.phi = np.clip(phi * (1 + 4 / (self.count + 4)), -0.3, np.minimum(phi_most, np.float32(PHI_MAX)))
+        self.phi = np.clip(phi * (1 + 4 / (self.count + 4)), -0.3, PHI_MAX)
         self.carried = block["before"] * ~fresh
         spread = np.maximum(np.sqrt(block["spread2"]), floors)
         self.own = np.maximum(np.sqrt(own2), floors)

@@ -33,7 +33,7 @@ def plain(value: object) -> Any:
         return rounded(value)
     if isinstance(value, tuple):
         return [plain(item) for item in value]
-    names = _field_names(type(value))
+    names = _field_names(type(value))  # type: ignore[arg-type]
     if names is not None:
         return {name: plain(getattr(value, name)) for name in names}
     raise InputError("an event cannot hold this", value=value, way_out="use text, numbers, tuples and frozen dataclasses")
@@ -67,7 +67,7 @@ def build(cls: type[D], content: Mapping[str, Any]) -> D:
     """A dataclass from an already parsed JSON object. Raises InputError when a field is missing or of another type."""
     if not isinstance(content, dict):
         raise InputError(f"cannot read {cls.__name__}: expected an object", value=content)
-    values = {name: read(content[name], name) for name, read in _readers(cls) if name in content}
+    values = {name: read(content[name], name) for name, read in _readers(cls) if name in content}  # type: ignore[arg-type]
     try:
         return cls(**values)
     except TypeError as error:

@@ -12,7 +12,7 @@ from typing import Literal
 from immune.core import acts, healing
 from immune.core import events as ev
 from immune.core.acting import level_without, propose
-from immune.core.decision import Decision, Docket, Enforce, Rebase, ResumeLearning, Retire, Rules
+from immune.core.decision import BlockTool, Decision, Docket, Enforce, Rebase, ResumeLearning, Retire, Rules
 from immune.core.events import LEVELS, Level
 from immune.core.state import AgentState, ApprovalState, IncidentState, RunState
 from immune.errors import RefusedError
@@ -161,6 +161,8 @@ class Commands:
             policy_version=self.rules.version,
         )
         self._add(docket, target, event, incident.incident_id if incident else "", cause)
+        if scope == "tool":
+            docket.effects.append(BlockTool(tool=target, blocked=True))
         for agent in self._covered(scope, target):
             wanted = max(agent.desired, level, key=LEVELS.index)
             docket.effects.append(Enforce(agent_id=agent.agent_id, level=wanted))
@@ -190,6 +192,8 @@ class Commands:
         if agent is not None and agent.incident_id:
             self._close_incident(docket, agent, "released", reason)
         gone = {c.containment_id for c in ended}
+        if any(c.scope == "tool" for c in ended):
+            docket.effects.append(BlockTool(tool=target, blocked=False))
         for one in {a.agent_id: a for c in ended for a in self._covered(c.scope, c.target)}.values():
             docket.effects.append(Enforce(agent_id=one.agent_id, level=level_without(self.state, one.agent_id, gone)))
         return docket.close()

@@ -73,6 +73,14 @@ class Enforce(Effect):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BlockTool(Effect):
+    """Take a tool from the whole fleet, or give it back."""
+
+    tool: str
+    blocked: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AllowCanary(Effect):
     """Let an isolated agent do a bounded number of dispatches."""
 

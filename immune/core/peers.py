@@ -15,7 +15,6 @@ from immune.core.surprise import BINS, BORROWED, LONE_BORROWED, SLOTS, Lent, lon
 POOL_LIMIT = 40_000.0
 DEPTH_LIMIT = 300.0
 REFRESH_ROUNDS = 16
-PHI_BEYOND = 0.25
 KNOWN_FROM = 15
 """An agent speaks for its type from this many samples on."""
 GUESS_WEIGHT = 8.0
@@ -53,11 +52,6 @@ class Peers:
     def lent(self) -> Lent:
         """What every type lends."""
         return Lent(share=self.arena["share"], borrowed=self.arena["borrowed"], depth=self.arena["depth"])
-
-    def phi_most(self, types: NDArray[np.int32]) -> Floats:
-        """How much memory a stream of this type may have, (continuous, n): a fault in one agent must not pass for memory."""
-        most: Floats = self.arena["phi"][types].T + np.float32(PHI_BEYOND)
-        return most
 
     def widening(self, own: Floats, count: Floats, types: NDArray[np.int32]) -> Floats:
         """What to divide surprise by, (streams, n): the sd that block sums show beyond independence, the type's share fading."""

@@ -233,7 +233,7 @@ class Sentinel:
     def _judge(self, reading: Reading, around: Surroundings | None) -> Judgement:
         block, x, smooth, types = reading.block, reading.x, self.table.continuous, reading.types
         grown = standing.task_growth(block, x[:smooth], reading.seen[:smooth], reading.step, reading.steps)
-        residuals = baseline.Residuals(block, x[:smooth], reading.steps == 0, self.table.floors, self.peers.phi_most(types), around)
+        residuals = baseline.Residuals(block, x[:smooth], reading.steps == 0, self.table.floors, around)
         count, lent = block["count"], self.peers.lent()
         judged = reading.seen & (count >= self.policy.min_samples)
         bins = np.concatenate([surprise.z_bins(residuals.z), surprise.count_bins(x[smooth:])])

@@ -195,7 +195,7 @@ def _plan_words(state: RunState, one: IncidentState, now_us: int) -> str:
     if request is not None and request.status == "pending":
         return f"{steps_of(plan)} asked for, {left_words(request.expires_us - now_us)} left"
     if plan.status == "probation":
-        return f"{steps_of(plan)}: on probation, {left_words(plan.probation_until_us - now_us)} at most"
+        return f"{steps_of(plan)}: probation, {left_words(plan.probation_until_us - now_us)} left"
     return f"{steps_of(plan)}: {plan_end(plan)}"
 
 

@@ -37,11 +37,9 @@ def _seeing(envelope: Envelope, event: Event) -> str | None:
         case ev.FactChanged():
             return f"{who} changed its {in_words(event.fact.field)} from {event.fact.before or '(none)'} to {event.fact.after}"
         case ev.IncidentOpened():
-            return f"{event.incident_id} opened on {_who(event.agents)}: {_evidence(event.evidence)}; {_looks(event.diagnosis)}; severity {event.severity:.1f}"
+            return f"{event.incident_id} opened on {_who(event.agents)}: {_found(event)}"
         case ev.IncidentUpdated():
-            return (
-                f"{event.incident_id} updated ({event.reason}): {_evidence(event.evidence)}; {_looks(event.diagnosis)}; severity {event.severity:.1f}"
-            )
+            return f"{event.incident_id} updated ({event.reason}): {_found(event)}"
         case ev.IncidentClosed():
             return f"{event.incident_id} closed, {in_words(event.outcome)}: {in_words(event.reason)}"
         case ev.ContainmentProposed():
@@ -70,6 +68,10 @@ def _running(envelope: Envelope, event: Event) -> str | None:
 
 def _who(agents: tuple[str, ...]) -> str:
     return agents[0] if len(agents) == 1 else f"{len(agents)} agents"
+
+
+def _found(event: ev.IncidentOpened | ev.IncidentUpdated) -> str:
+    return f"{_evidence(event.evidence)}; {_looks(event.diagnosis)}; severity {event.severity:.1f}"
 
 
 def _evidence(notes: tuple[ev.EvidenceNote, ...]) -> str:

@@ -20,7 +20,7 @@ from immune.reports.model import LiveAgent, LiveIncident, LiveView
 US = 1_000_000
 WIDE = 96
 BELOW_ROWS_MIN = 7
-STATE_WIDE, STATE_NARROW = 31, 28
+STATE_WIDE, STATE_NARROW = 32, 31
 
 STATES: dict[str, tuple[str, str]] = {
     "learning": ("◔", "cyan"),
@@ -45,7 +45,7 @@ def screen(view: LiveView, *, width: int = 100, height: int = 30) -> RenderableT
     asked = ask_lines(view, width)
     body = height - 5 - bool(view.footer) - len(asked)
     fleet_rows = max(3, min(len(view.agents) + 1, body - BELOW_ROWS_MIN))
-    parts: list[RenderableType] = [header(view, width), *(asked or [Rule(style="dim")]), fleet_table(view, width=width, rows=fleet_rows)]
+    parts: list[RenderableType] = [header(view, width), *_under_header(asked), fleet_table(view, width=width, rows=fleet_rows)]
     parts += [Rule(style="dim"), _below(view, width=width, rows=max(2, body + bool(asked) - fleet_rows))]
     if view.total_s > 0:
         parts.append(progress(view, width))
@@ -64,6 +64,10 @@ def header(view: LiveView, width: int = 100) -> RenderableType:
     pace = Text("▶▶ virtual time: ", style="bold yellow") if view.virtual else Text("● real time: ", style="bold green")
     table.add_row(pace.append(plain(view.phase), style="default not bold"), Text(f"{iso(view.now_us)[:19].replace('T', ' ')} UTC", style="dim"))
     return table
+
+
+def _under_header(asked: Sequence[Text]) -> Sequence[RenderableType]:
+    return asked or [Rule(style="dim")]
 
 
 def ask_lines(view: LiveView, width: int = 100) -> list[Text]:

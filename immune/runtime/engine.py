@@ -21,6 +21,7 @@ from immune.core import events as ev
 from immune.core.acting import act
 from immune.core.decision import (
     AllowCanary,
+    BlockTool,
     Decision,
     Docket,
     Effect,
@@ -300,6 +301,9 @@ class Engine:
         for agent in self.state.agents.values():
             if agent.desired != "none":
                 docket.effects.append(Enforce(agent_id=agent.agent_id, level=agent.desired))
+        for containment in (self.state.containments[key] for key in self.state.active_containments):
+            if containment.scope == "tool":
+                docket.effects.append(BlockTool(tool=containment.target, blocked=True))
         for plan in (self.state.plans[key] for key in self.state.open_plans):
             for number, step in enumerate(plan.steps):
                 if step.status == "running":
@@ -364,6 +368,8 @@ class Engine:
                 self.executor.enforce(effect)
             case AllowCanary():
                 self.executor.allow(effect)
+            case BlockTool():
+                self.executor.block_tool(effect)
             case RunStep():
                 self.executor.run_step(effect)
             case _:

@@ -12,9 +12,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from immune.core.decision import AllowCanary, Enforce, RunStep
+from immune.core.decision import AllowCanary, BlockTool, Enforce, RunStep
 from immune.core.events import Level
-from immune.ports import Answer, Connector
+from immune.ports import Answer, Connector, ToolBlocker
 
 LEVEL_TIMEOUT_S = 10.0
 LEVELS_AT_ONCE = 16
@@ -62,6 +62,17 @@ class Executor:
         waiting = self._wanted.get(effect.agent_id)
         self._wanted[effect.agent_id] = _Order(level=waiting.level if waiting else None, dispatches=effect.dispatches)
         self._wake()
+
+    def block_tool(self, effect: BlockTool) -> None:
+        """Tell every connector that can take tools away."""
+        for connector in self.connectors:
+            if isinstance(connector, ToolBlocker):
+                self._spawn(self._block(connector, effect))
+
+    async def _block(self, connector: ToolBlocker, effect: BlockTool) -> None:
+        answer = await self._within(LEVEL_TIMEOUT_S, connector.block_tool(effect.tool, blocked=effect.blocked, epoch=self.epoch))
+        if answer.outcome != "succeeded":
+            self.level_errors[f"tool {effect.tool}"] = answer.detail
 
     def run_step(self, effect: RunStep) -> None:
         """Start a step, unless the same one is under way."""

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from immune.core.intake import falls_behind, repeats
+from immune.core.policy import LimitsPolicy
 from immune.core.vitals import CONTEXT_FIELDS, MISSING, Lexicon, Roster, SampleBatch, Status, VitalSchema
 from immune.ports import AgentSource, Desk
+from immune.sources.ingest import IngestSource
 from immune.sources.replay import ReplaySource
 
 START_US = 1_767_225_600_000_000
@@ -39,7 +41,27 @@ def simulated(_: Path) -> AgentSource:
     return fleet
 
 
-MAKERS: dict[str, Callable[[Path], AgentSource]] = {"replay": replay, "streamed replay": streamed_replay}
+class Posted(IngestSource):
+    """Five agents post their sample of each second just before the tick."""
+
+    def __init__(self) -> None:
+        super().__init__(LimitsPolicy())
+        self.posted = 0
+
+    async def collect(self, now_us: int) -> SampleBatch:
+        while self.posted < TICKS and START_US + (self.posted + 1) * PERIOD_US <= now_us:
+            self.posted += 1
+            at_s = START_US / PERIOD_US + self.posted
+            rows = [{"agent": f"agent-{n}", "at": at_s - n / 10, "latency_ms": 5 + n, "model": "m", "step": self.posted} for n in range(5)]
+            assert self.offer(rows, now_us) == []
+        return await super().collect(now_us)
+
+
+def ingest(_: Path) -> AgentSource:
+    return Posted()
+
+
+MAKERS: dict[str, Callable[[Path], AgentSource]] = {"replay": replay, "streamed replay": streamed_replay, "ingest": ingest}
 if find_spec("simulation.fleet") is not None:
     MAKERS["simulated fleet"] = simulated
 

@@ -154,7 +154,8 @@ def open_incident(made: Daemon, agent_id: str = "sick-1", severity: float = 8.0)
     )  # fmt: skip
     opened = ev.IncidentOpened(
         incident_id=incident_id, scope="agent", cohort="", agents=(agent_id,), onset_us=START_US, nats=40.0, threshold_nats=18.0, severity=severity,
-        severity_why=("tokens ×9",), evidence=(note,), diagnosis=(ev.HypothesisNote(kind="token_explosion", confidence=0.9, evidence_for=(), evidence_against=()),),
+        severity_why=("tokens ×9",), evidence=(note,),
+        diagnosis=(ev.HypothesisNote(kind="token_explosion", confidence=0.9, evidence_for=(), evidence_against=()),),
         ruled_out=(), changed=(), policy_version=made.engine.rules.version,
     )  # fmt: skip
     made.engine.submit(Decision(drafts=(Draft(at_us=made.clock.at_us, subject=agent_id, event=opened, correlation_id=incident_id),)))

@@ -171,12 +171,20 @@ async def test_too_many_samples_in_one_request_are_refused_whole(tmp_path):
 async def test_a_page_of_another_origin_cannot_make_a_browser_act(tmp_path):
     async with daemon(tmp_path) as made:
         host = made.server.url.removeprefix("http://")
-        for headers in ({"Origin": "http://evil.example"}, {"Origin": "null"}, {"Origin": "http://["}, {"Sec_Fetch_Site": "cross-site"}, {"Sec_Fetch_Site": "same-site"}):
+        for headers in (
+            {"Origin": "http://evil.example"},
+            {"Origin": "null"},
+            {"Origin": "http://["},
+            {"Sec_Fetch_Site": "cross-site"},
+            {"Sec_Fetch_Site": "same-site"},
+        ):
             answer = await made.ask("POST", "/v1/stop", {"reason": "r"}, **headers)
             assert answer.status == 403, headers
         assert len(made.events("command_refused")) == 5
         assert made.engine.state.active_containments == ()
-        assert (await made.ask("GET", "/v1/agents", Origin="http://evil.example")).status == 200, "reading needs a token, and no CORS header lets a page see it"
+        assert (await made.ask("GET", "/v1/agents", Origin="http://evil.example")).status == 200, (
+            "reading needs a token, and no CORS header lets a page see it"
+        )
         assert (await made.ask("POST", "/v1/stop", {"reason": "r"}, Origin=f"http://{host}", Sec_Fetch_Site="same-origin")).status == 200
 
 
@@ -393,7 +401,10 @@ async def test_an_enrolled_agent_is_durable_when_it_is_answered_and_counted_on_w
         await made.vitals({"agent": "posted", "latency_ms": 1})
         answer = await made.ask("POST", "/v1/agents", {"id": "announced", "type": "t", "service": "s"}, who="operator")
         assert (answer.status, answer.document["index"]) == (200, 1)
-        assert [(e.subject, e.event().index, e.actor) for e in made.events("agent_enrolled")] == [("posted", 0, "system"), ("announced", 1, "person:operator")]
+        assert [(e.subject, e.event().index, e.actor) for e in made.events("agent_enrolled")] == [
+            ("posted", 0, "system"),
+            ("announced", 1, "person:operator"),
+        ]
         assert (await made.ask("POST", "/v1/agents", {"id": "announced"}, who="operator")).status == 409
         await made.tick()
         assert made.engine.telemetry.agents("run-1") == ("posted", "announced")
@@ -411,7 +422,10 @@ async def test_an_agent_reports_and_asks_for_itself_only(tmp_path):
         assert made.ingest.waiting == 1, "nothing of it was taken"
         assert (await made.ask("GET", "/v1/gate/agent", who="agent")).status == 200
         assert (await made.ask("GET", "/v1/gate/bob", who="agent")).status == 403
-        assert [(e.subject, e.event().command, e.actor) for e in made.events("command_refused")] == [("bob", "vitals", "agent:agent"), ("bob", "gate", "agent:agent")]
+        assert [(e.subject, e.event().command, e.actor) for e in made.events("command_refused")] == [
+            ("bob", "vitals", "agent:agent"),
+            ("bob", "gate", "agent:agent"),
+        ]
 
 
 async def test_lines_of_json_are_taken_and_a_broken_line_is_one_broken_sample(tmp_path):
@@ -456,7 +470,22 @@ async def test_a_queue_without_room_asks_to_come_again(tmp_path):
         assert (await made.vitals({"agent": "a"})).status == 202
 
 
-HOSTILE = ["a/b", "..", ".", "%2F", "a?b#c", "<script>alert(1)</script>", "'; drop table events; --", "a,b=c d", "{id}", "ünïcødé", "🧬", "a\\b", 'x"y', "${jndi:x}"]
+HOSTILE = [
+    "a/b",
+    "..",
+    ".",
+    "%2F",
+    "a?b#c",
+    "<script>alert(1)</script>",
+    "'; drop table events; --",
+    "a,b=c d",
+    "{id}",
+    "ünïcødé",
+    "🧬",
+    "a\\b",
+    'x"y',
+    "${jndi:x}",
+]
 
 
 @pytest.mark.parametrize("agent", HOSTILE)
@@ -485,7 +514,12 @@ async def test_lists_come_in_pages(tmp_path):
         await made.vitals(*[{"agent": f"a{n:03d}"} for n in range(25)])
         await made.tick()
         page = (await made.ask("GET", "/v1/agents?limit=10&offset=20")).document
-        assert ([one["id"] for one in page["agents"]], page["total"], page["limit"], page["offset"]) == ([f"a{n:03d}" for n in range(20, 25)], 25, 10, 20)
+        assert ([one["id"] for one in page["agents"]], page["total"], page["limit"], page["offset"]) == (
+            [f"a{n:03d}" for n in range(20, 25)],
+            25,
+            10,
+            20,
+        )
 
 
 async def test_everything_readable_has_its_document(tmp_path):
@@ -503,7 +537,14 @@ async def test_everything_readable_has_its_document(tmp_path):
         ):
             answer = await made.ask("GET", path, who="viewer")
             assert (answer.status, answer.document["total"], len(answer.document[name])) == (200, 1, 1), path
-        for path in (f"/v1/plans/{request['plan']}", f"/v1/incidents/{request['incident']}", f"/v1/approvals/{request['id']}", "/v1/agents/sick-1", "/v1/tasks", "/v1/memory"):
+        for path in (
+            f"/v1/plans/{request['plan']}",
+            f"/v1/incidents/{request['incident']}",
+            f"/v1/approvals/{request['id']}",
+            "/v1/agents/sick-1",
+            "/v1/tasks",
+            "/v1/memory",
+        ):
             assert (await made.ask("GET", path, who="viewer")).status == 200, path
         why = (await made.ask("GET", f"/v1/why/{request['incident']}", who="viewer")).document
         assert why["chain"]

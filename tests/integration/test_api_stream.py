@@ -101,7 +101,9 @@ async def test_a_listener_that_does_not_read_is_dropped_and_holds_nobody_up(tmp_
     monkeypatch.setattr(streaming, "STUCK_S", 0.05)
     async with ticking(tmp_path) as made:
         _, writer = await asyncio.open_connection("127.0.0.1", made.server.port, limit=1024)
-        writer.write(f"GET /v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {made.token['viewer']}\r\nLast-Event-ID: 0\r\n\r\n".encode())
+        writer.write(
+            f"GET /v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {made.token['viewer']}\r\nLast-Event-ID: 0\r\n\r\n".encode()
+        )
         big = Draft(at_us=made.clock.at_us, subject="x", event=SicknessReported(reason="x" * 200_000))
         async with Listener(made) as other:
             for _ in range(500):

@@ -10,13 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from immune.core.events import LEVELS
-from immune.core.vitals import CONTEXT_FIELDS, Status
+from immune.core.vitals import CONTEXT_FIELDS, Lexicon, Roster, Status, VitalSchema
 from immune.errors import InputError
+from immune.ports import Desk
 from simulation.cures import ACTIONS, CURED_BY, FINAL, CureOdds, draw_attempt
 from simulation.draws import stream
+from simulation.fleet import SimulatedFleet
 from simulation.infections import SYMPTOMS
 from simulation.scenario import Scenario, read_scenario
 
+START = 1_767_225_600_000_000
 PROMPT, TOOL = CONTEXT_FIELDS.index("prompt_hash"), CONTEXT_FIELDS.index("tool")
 SURE = "[cures]\nwrong = 0\nhalf = 0\nrelapse = 0\nfail = 0\n"
 
@@ -282,3 +285,21 @@ def test_an_unknown_action_is_refused(bench, call):
     with pytest.raises(InputError) as caught:
         getattr(bench(seed=2).fleet, call)("coder-01", "pray")
     assert caught.value.field == "action"
+
+
+def test_a_tool_that_is_taken_away_is_not_called_by_anyone_until_it_is_given_back() -> None:
+    desk = Desk(roster=Roster(), lexicon=Lexicon(), schema=VitalSchema())
+    fleet = SimulatedFleet(agents=12, seed=3, start_us=START, duration_s=600, scenario="calm")
+    fleet.open(desk)
+    tool_column, calls_column = CONTEXT_FIELDS.index("tool"), desk.schema.column("tool_calls")
+
+    def used(seconds: range) -> set[str]:
+        batches = [fleet.advance(START + second * 1_000_000) for second in seconds]
+        assert all(np.nansum(b.values[b.codes[:, tool_column] < 0, calls_column]) == 0 for b in batches), "calls without a tool"
+        return {desk.lexicon.word(int(code)) for b in batches for code in b.codes[:, tool_column] if code >= 0}
+
+    tool = sorted(used(range(30)))[0]
+    fleet.block_tool(tool, blocked=True)
+    assert tool not in used(range(30, 90))
+    fleet.block_tool(tool, blocked=False)
+    assert tool in used(range(90, 150))

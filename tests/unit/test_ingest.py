@@ -31,7 +31,18 @@ def collect(source):
 
 def test_a_sample_arrives_as_it_was_said():
     source, desk = opened()
-    row = {"agent": "a", "at": NOW_US / US - 1, "latency_ms": 12.5, "errors": 0, "model": "m1", "task_id": "t", "step": 3, "status": "working", "type": "w", "service": "s"}
+    row = {
+        "agent": "a",
+        "at": NOW_US / US - 1,
+        "latency_ms": 12.5,
+        "errors": 0,
+        "model": "m1",
+        "task_id": "t",
+        "step": 3,
+        "status": "working",
+        "type": "w",
+        "service": "s",
+    }
     assert source.offer([row], NOW_US) == []
     batch = collect(source)
     assert desk.roster.identities[0].type == "w"
@@ -127,7 +138,11 @@ rows = st.one_of(
     st.text(max_size=3),
     st.fixed_dictionaries(
         {"agent": st.one_of(st.text(max_size=4), st.integers(), st.none())},
-        optional={"at": st.one_of(st.floats(), st.text(max_size=5)), "latency_ms": st.one_of(st.floats(), st.text(max_size=3)), "step": st.integers()},
+        optional={
+            "at": st.one_of(st.floats(), st.text(max_size=5)),
+            "latency_ms": st.one_of(st.floats(), st.text(max_size=3)),
+            "step": st.integers(),
+        },
     ),
 )
 

@@ -50,14 +50,14 @@ def test_a_sick_agent_inside_an_outage_is_still_found() -> None:
 
 def test_three_agents_sick_in_three_ways_are_no_shared_cause() -> None:
     watch = Watch(15, seed=34, types=4)
-    watch.run(0, 150)
+    watch.run(0, 300)
 
     def three(tick: int, values: np.ndarray) -> None:
         values[1, LATENCY] *= 5
         values[6, OUTPUT] *= 5
         values[11, ERRORS] += 1 + tick % 2
 
-    after = watch.run(150, 180, three)
+    after = watch.run(300, 330, three)
     assert alarms(after) == {1, 6, 11}
     assert not any(a.cohorts for a in after)
 

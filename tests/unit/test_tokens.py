@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
 
@@ -40,7 +39,9 @@ def test_a_token_is_shown_once_and_nowhere_on_disk(store):
     assert store.path.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("text", ["", "x", "imm__", "imm_admin_", "imm_0123456789ab_" + "a" * 43, "a" * 600, "imm_\udcff_" + "b" * 40, "\x00" * 20, "ü" * 30])
+@pytest.mark.parametrize(
+    "text", ["", "x", "imm__", "imm_admin_", "imm_0123456789ab_" + "a" * 43, "a" * 600, "imm_\udcff_" + "b" * 40, "\x00" * 20, "ü" * 30]
+)
 def test_what_is_no_token_is_nobodys(store, text):
     store.create("ada", "approver")
     assert store.find(text) is None
@@ -79,7 +80,10 @@ def test_a_name_has_one_token(store):
     assert store.roles()["ada"] == "operator"
 
 
-@pytest.mark.parametrize(("name", "role"), [("", "viewer"), ("a b", "viewer"), ("a" * 65, "viewer"), ("../x", "viewer"), ("ada", "king"), ("ada\n", "viewer"), ("", "agent")])
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [("", "viewer"), ("a b", "viewer"), ("a" * 65, "viewer"), ("../x", "viewer"), ("ada", "king"), ("ada\n", "viewer"), ("", "agent")],
+)
 def test_bad_names_and_roles_are_refused(store, name, role):
     with pytest.raises(InputError):
         store.create(name, role)
@@ -101,7 +105,18 @@ def test_revoking_nobody_names_who_there_is(store):
         store.revoke("bob")
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "null", '{"tokens": []}', '{"tokens": {"x": {"role": "admin"}}}', '{"tokens": {"x": {"role": "king", "id": "1", "salt": "00", "digest": "00"}}}', "\udcff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "null",
+        '{"tokens": []}',
+        '{"tokens": {"x": {"role": "admin"}}}',
+        '{"tokens": {"x": {"role": "king", "id": "1", "salt": "00", "digest": "00"}}}',
+        "\udcff",
+    ],
+)
 def test_a_damaged_file_lets_nobody_in_but_the_admin_and_is_never_overwritten(store, text):
     token = store.create("ada", "approver")
     store.path.write_bytes(text.encode("utf-8", "surrogateescape"))
@@ -119,7 +134,7 @@ def test_a_new_admins_token_takes_over_at_once(store):
     fresh = "a-new-token-of-some-length"
     other = store.admin_path.with_name("x")
     other.write_text(fresh + "\n")
-    os.replace(other, store.admin_path)
+    other.replace(store.admin_path)
     assert store.find(old) is None
     assert store.find(fresh) == Principal(name="admin", role="admin")
 
