@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from immune.actions import ACTIONS
+from immune.clock import VirtualClock, run_virtual
 from immune.core.decision import Rules
 from immune.core.events import LEVELS
 from immune.core.evidence import Assessment, Bands, CohortFinding, Finding, VitalEvidence
@@ -331,3 +332,27 @@ def engine_over(world, *, journal=None, telemetry=None, connectors=(), sentinel=
         holder="test",
         connectors=connectors,
     )
+
+
+def live(world, hands=None, *, ticks, at=None, first_tick=0, engine=None, **of_engine):
+    """Let an engine over a world live for some ticks of virtual time; `at` says what is done after which tick: (engine, now_us)."""
+    engine = engine or engine_over(world, connectors=[hands or FlakyConnector(world)], **of_engine)
+    at = at or {}
+    first_us = START_US + first_tick * US
+
+    def on_tick(now_us):
+        at.get((now_us - START_US) // US, lambda *_: None)(engine, now_us)
+
+    async def life():
+        engine.start(first_us)
+        engine.on_tick = on_tick
+        await engine.run(VirtualClock(START_US + first_tick * US), first_us=first_us, until_us=first_us + ticks * US)
+        await engine.executor.stop()
+
+    run_virtual(life())
+    return engine
+
+
+def kinds(engine, *wanted):
+    """The events of these kinds in the journal of an engine, in order, as (subject, event)."""
+    return [(envelope.subject, envelope.event()) for envelope in engine.journal.read(engine.run_id) if not wanted or envelope.kind in wanted]

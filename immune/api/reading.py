@@ -16,7 +16,7 @@ from immune.core.state import AgentState, RunState
 from immune.errors import UnknownIdError
 
 T = TypeVar("T")
-PAGES = (("limit", "at most so many, 1 to 10000, default 1000"), ("offset", "leave out the first so many"))
+PAGES = (("limit", "at most so many, 1 to 2000, default 1000"), ("offset", "leave out the first so many"))
 
 
 def _paged(call: Call, name: str, items: Sequence[T], document: Callable[[T], Document]) -> web.Response:

@@ -23,7 +23,7 @@ EVERYONE: frozenset[Role] = READERS | {"agent"}
 FieldType = Literal["text", "boolean", "time"]
 BodyKind = Literal["none", "fields", "samples"]
 DEFAULT_PAGE = 1000
-MAX_PAGE = 10_000
+MAX_PAGE = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

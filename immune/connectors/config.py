@@ -129,7 +129,7 @@ class _Reader:
             wanted = known[key]
             if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
                 raise self._wrong("of the wrong type", (*where, key), value, f"{key} is {_words(wanted)}")
-            if key in POSITIVE and not 0.0 < float(value) < 1e6:
+            if key in POSITIVE and isinstance(value, (int, float)) and not 0.0 < value < 1e6:
                 raise self._wrong("not a number of seconds", (*where, key), value, "above 0")
         for key in needed:
             if not entry.get(key):

@@ -132,8 +132,8 @@ def _doing(state: RunState, agent: AgentState, samples: int, probation_from: Map
     if plan is not None and plan.status in ("running", "compensating"):
         return _step_words(plan)
     if plan is not None and plan.status == "granted":
-        return "approved, starts soon"
-    words = {"awaiting_approval": "waits for approval", "rejected": "rejected: yours now", "exhausted": "a person owns it"}
+        return "approved"
+    words = {"awaiting_approval": "waits for approval", "rejected": "rejected", "exhausted": "a person owns it"}
     return words.get(agent.plan, "")
 
 
@@ -164,11 +164,11 @@ def _reach(state: RunState, request: ApprovalState, plan: PlanState | None) -> s
     if request.about == "brake":
         held = len({state.containments[key].target for key in state.active_containments})
         return f"{held} of {fleet} agents contained already, more would follow"
-    whom = f"touches 1 of {fleet} agents"
     if plan is None:
-        return f"{whom}; a release takes it back"
+        return f"a release takes it back, reaches 1 of {fleet} agents"
     tier = max((step.note.tier for step in plan.steps), default=0)
-    return f"{whom}, tier {tier}; " + ("can be undone" if all(step.note.reversible for step in plan.steps) else "CANNOT be undone")
+    undo = "can be undone" if all(step.note.reversible for step in plan.steps) else "CANNOT be undone"
+    return f"tier {tier}, {undo}, reaches 1 of {fleet} agents"
 
 
 def _incident(state: RunState, one: IncidentState, now_us: int) -> LiveIncident:
@@ -193,7 +193,7 @@ def _plan_words(state: RunState, one: IncidentState, now_us: int) -> str:
         return ""
     request = state.approvals.get(plan.request_id)
     if request is not None and request.status == "pending":
-        return f"{steps_of(plan)} asked for, {left_words(request.expires_us - now_us)} left"
+        return f"asked: {steps_of(plan)}, {left_words(request.expires_us - now_us)} left"
     if plan.status == "probation":
         return f"{steps_of(plan)}: probation, {left_words(plan.probation_until_us - now_us)} left"
     return f"{steps_of(plan)}: {plan_end(plan)}"

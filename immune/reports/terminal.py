@@ -20,7 +20,7 @@ from immune.reports.model import LiveAgent, LiveIncident, LiveView
 US = 1_000_000
 WIDE = 96
 BELOW_ROWS_MIN = 7
-STATE_WIDE, STATE_NARROW = 32, 31
+STATE_WIDTH = 33
 
 STATES: dict[str, tuple[str, str]] = {
     "learning": ("◔", "cyan"),
@@ -78,7 +78,7 @@ def ask_lines(view: LiveView, width: int = 100) -> list[Text]:
     ask, more = waiting[0], len(waiting) - 1
     first = f" ▶ {ask.request_id} ASKS YOU: {ask.what} on {ask.subject}?"
     left = f"denied in {left_words(ask.expires_us - view.now_us)} "
-    second = f"   severity {ask.severity:.1f} · {ask.reach}" + (f" · {more} more wait" if more else "")
+    second = f"   severity {ask.severity:.1f}, {ask.reach}" + (f" · {more} more wait" if more else "")
     answer = f"{view.answer or f'immune approvals approve {ask.request_id}'} "
     return [_banner(first, left, width), _banner(second, answer, width)]
 
@@ -100,7 +100,7 @@ def fleet_table(view: LiveView, *, width: int = 100, rows: int = 16) -> Renderab
     table.add_column("agent", no_wrap=True, overflow="ellipsis", ratio=3)
     if wide:
         table.add_column("type", no_wrap=True, overflow="ellipsis", ratio=2)
-    table.add_column("state", no_wrap=True, width=STATE_WIDE if wide else STATE_NARROW)
+    table.add_column("state", no_wrap=True, width=STATE_WIDTH)
     table.add_column("sev.", no_wrap=True, justify="right", width=4)
     table.add_column(f"evidence (alarm at {view.threshold_nats:.1f})" if wide else "evidence, nats", no_wrap=True, width=bar_width + 12)
     table.add_column("seen", no_wrap=True, justify="right", width=6)
@@ -190,7 +190,7 @@ def _incident_lines(one: LiveIncident) -> list[Text]:
     if over:
         second.append(f", over after {(one.closed_us - one.opened_us) / US:.0f} s")
     elif one.doing:
-        second = Text(f"  {plain(one.doing)}", style="default").append(f" · severity {one.severity:.1f}", style="dim")
+        second = Text(f"  {plain(one.doing)}", style="default")
     elif one.proposed != "none":
         second.append(f", asks for {one.proposed}")
     return [first, second]

@@ -96,9 +96,12 @@ class Executor:
 
     def _wake(self) -> None:
         if len(self._workers) < LEVELS_AT_ONCE:
-            task = asyncio.create_task(self._work_levels())
-            self._workers.add(task)
-            task.add_done_callback(self._workers.discard)
+            self._spawn(self._work_levels())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._workers.add(task)
+        task.add_done_callback(self._workers.discard)
 
     async def _work_levels(self) -> None:
         while (agent_id := next((one for one in self._wanted if one not in self._under_way), None)) is not None:

@@ -298,7 +298,7 @@ def test_a_tool_that_is_taken_away_is_not_called_by_anyone_until_it_is_given_bac
         assert all(np.nansum(b.values[b.codes[:, tool_column] < 0, calls_column]) == 0 for b in batches), "calls without a tool"
         return {desk.lexicon.word(int(code)) for b in batches for code in b.codes[:, tool_column] if code >= 0}
 
-    tool = sorted(used(range(30)))[0]
+    tool = min(used(range(30)))
     fleet.block_tool(tool, blocked=True)
     assert tool not in used(range(30, 90))
     fleet.block_tool(tool, blocked=False)
