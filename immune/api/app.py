@@ -130,10 +130,8 @@ class Api:
             response = problem_response(error, request_id)
         except web.HTTPException as error:
             response = problem_response(_of_router(request, error), request_id)
-        except web.RequestPayloadError:
+        except (web.RequestPayloadError, ConnectionError):
             response = problem_response(ProblemError(400, "the body broke off or is badly framed", field="body"), request_id)
-        except ConnectionError:
-            raise  # it hung up: nobody is there to answer
         except _BUGS:
             self.context.counters.bugs += 1
             log.exception("request %s failed", request_id)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from immune.api.app import Api
 from immune.api.auth import is_loopback
@@ -21,6 +23,22 @@ DEFAULT_PORT = 8710
 MAX_PORT = 65_535
 STOP_WITHIN_S = 2.0
 LINGER_S = 2.0
+
+
+class WithoutContent(logging.Filter):
+    """Keeps what a broken request said out of the log: aiohttp quotes the line at fault, which may hold a token."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say what kind of error it was, and no more."""
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            record.msg, record.args = "not a request: %s", (type(error).__name__,)
+            record.exc_info = None
+        return True
+
+
+log = logging.getLogger("immune.api.http")
+log.addFilter(WithoutContent())
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,6 +78,7 @@ async def serve(api: Api, *, host: str = "127.0.0.1", port: int = DEFAULT_PORT, 
     runner = web.AppRunner(
         api.application(),
         access_log=None,
+        logger=log,
         handle_signals=False,
         shutdown_timeout=STOP_WITHIN_S,
         auto_decompress=False,

@@ -151,7 +151,10 @@ def runs_show(run_id: Id, data_dir: DataDir = None, as_json: Json = False) -> No
 
 
 def why(
-    subject: Annotated[str, typer.Argument(metavar="ID", help="An event (e17), an incident (inc-0001) or an agent id.")],
+    subject: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="An event (e17), incident (inc-0001), plan (plan-0001), request (req-0001), containment (con-…) or agent."),
+    ],
     data_dir: DataDir = None,
     run: Run = None,
     as_json: Json = False,
@@ -164,6 +167,10 @@ def why(
 
     def show() -> None:
         out.print(explanation["sentence"], markup=False)
+        for name in ("rule", "policy_version", "who", "undo"):
+            told = explanation[name] if isinstance(explanation[name], str) else ", ".join(explanation[name])
+            if told:
+                out.print(f"  {name.replace('_', ' ')}: {told}", markup=False)
         for link in explanation["chain"]:
             out.print(f"  {link['id']:>6}  {link['at'][11:19]}  {link['actor']:<10} {link['says']}", markup=False)
 

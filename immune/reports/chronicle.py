@@ -171,7 +171,7 @@ def stage_of(event: Event) -> tuple[str, Tone]:
         case acts.ProbationEnded():
             return ("verified", "good") if event.passed else ("not verified", "bad")
         case acts.PlanEnded():
-            return {"succeeded": ("verified", "good"), "compensated": ("undone", "warn"), "escalated": ("to a person", "bad")}[event.outcome]  # type: ignore[return-value]
+            return {"succeeded": ("verified", "good"), "compensated": ("plan over", "warn"), "escalated": ("to a person", "bad")}[event.outcome]  # type: ignore[return-value]
         case acts.ApprovalClosed():
             return event.outcome, "plain" if event.outcome == "withdrawn" else "bad"
     return PLAIN_STAGES.get(type(event), ("", "plain"))

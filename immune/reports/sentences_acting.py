@@ -14,7 +14,7 @@ OUTCOMES: dict[acts.Outcome, str] = {
 }
 ENDS: dict[acts.PlanEnd, str] = {
     "succeeded": "is verified",
-    "compensated": "did not prove itself and was undone",
+    "compensated": "did not prove itself and is over",
     "escalated": "ended with a person",
 }
 VERDICTS: dict[acts.Verdict, str] = {"false_alarm": "a false alarm", "new_normal": "the new normal", "cause": "explained by a known cause"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -80,3 +81,34 @@ async def test_an_allowed_name_of_the_host_is_answered(tmp_path):
             async with session.get(server.url + "/healthz", headers={"Host": host}) as response:
                 assert response.status == status
     await server.close()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"Authorization: Bearer SECRET\x00x", b"Authorization Bearer SECRET", b"Authorization: Bearer SECRET\r\nTransfer-Encoding: chunked\r\n\r\nzz"],
+)
+async def test_a_broken_request_leaves_none_of_its_text_in_the_log(tmp_path, caplog, line):
+    caplog.set_level("DEBUG")
+    async with daemon(tmp_path) as made:
+        reader, writer = await asyncio.open_connection("127.0.0.1", made.server.port)
+        writer.write(b"POST /v1/stop HTTP/1.1\r\nHost: localhost\r\n" + line + b"\r\n\r\n")
+        assert b"400" in await asyncio.wait_for(reader.readline(), 5)
+        writer.close()
+        assert "SECRET" not in caplog.text
+        assert "not a request" in caplog.text
+
+
+async def test_a_client_that_hangs_up_in_the_middle_of_its_body_harms_nobody(tmp_path, caplog):
+    async with daemon(tmp_path) as made:
+        _, writer = await asyncio.open_connection("127.0.0.1", made.server.port)
+        head = f"POST /v1/stop HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {made.token['admin']}\r\nContent-Length: 500\r\n\r\n"
+        writer.write(head.encode() + b'{"reason": "r')
+        await made.ask("GET", "/healthz")
+        writer.close()
+        for _ in range(200):
+            await made.ask("GET", "/healthz")
+            if ("post_v1_stop", 400) in made.api.context.counters.requests:
+                break
+        assert made.api.context.counters.requests["post_v1_stop", 400] == 1
+        assert made.engine.state.active_containments == ()
+        assert not [record for record in caplog.records if record.levelname == "ERROR"]
