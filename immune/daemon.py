@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from immune.api.app import Api
@@ -31,6 +32,7 @@ from immune.runtime.engine import Engine
 from immune.runtime.supervisor import Failure, Supervisor
 from immune.settings import Settings
 from immune.sources.ingest import IngestSource
+from immune.stores.journal_sqlite import SqliteJournal
 from immune.stores.tokens import TokenStore
 
 HEAD_START_S = 3
@@ -76,6 +78,7 @@ class Parts:
     gate: GateConnector
     tokens: TokenStore
     processes: ProcessConnector | None
+    webhooks: list[WebhookConnector]
     first_us: int
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     fatal: RefusedError | None = None
@@ -118,7 +121,17 @@ def _compose(launch: Launch, stores: Stores, bring: Bring | None) -> Parts:
         _warm_start(engine, stores, launch.warm_start)
     if extras.warmup_s and not resumed and launch.warm_start is None:
         _fast_forward(engine, first_us, extras.warmup_s)
-    return Parts(launch=launch, engine=engine, stores=stores, inbox=inbox, gate=gate, tokens=tokens, processes=processes, first_us=first_us)
+    return Parts(
+        launch=launch,
+        engine=engine,
+        stores=stores,
+        inbox=inbox,
+        gate=gate,
+        tokens=tokens,
+        processes=processes,
+        webhooks=webhooks,
+        first_us=first_us,
+    )
 
 
 def _choose_run(launch: Launch, stores: Stores) -> tuple[str, bool]:
@@ -153,12 +166,15 @@ def _fast_forward(engine: Engine, first_us: int, warmup_s: int) -> None:
 
 async def _live(parts: Parts) -> None:
     engine, clock = parts.engine, SystemClock()
-    api = Api(engine=engine, inbox=parts.inbox, keys=parts.tokens, gate=parts.gate, papers=documents, explain=explain, clock=clock)
+    reader = partial(SqliteJournal.open_read_only, parts.launch.settings.data_dir)
+    api = Api(engine=engine, inbox=parts.inbox, keys=parts.tokens, gate=parts.gate, papers=documents, explain=explain, clock=clock, reader=reader)
     server = await serve(api, port=parts.launch.settings.port, data_dir=parts.launch.settings.data_dir)
     try:
         await _serve(parts, api, server, clock)
     finally:
         await server.close()
+        for webhook in parts.webhooks:
+            await webhook.close()
         if parts.processes is not None:
             await parts.processes.close()
 
@@ -175,6 +191,8 @@ async def _serve(parts: Parts, api: Api, server: Server, clock: Clock) -> None:
             _say(f"{agent_id}: {trouble}")
     if engine.executor is not None:
         await engine.executor.settle()
+    if engine.learns_anew:
+        _say("the baselines of this run are of another build: every agent is learned anew; containments and plans go on")
     _welcome(parts, server)
     until_us = None if launch.duration_s is None else parts.first_us + round(launch.duration_s * SECOND_US)
 

@@ -68,6 +68,10 @@ class Connector(Protocol):
         """Whether this connector is the one for an agent."""
         ...
 
+    def can(self, agent_id: str, action: str) -> bool:
+        """Whether it has a way to carry this healing action out; what nobody can do is never planned, but given to a person."""
+        ...
+
     async def contain(self, agent_id: str, level: Level, *, epoch: int) -> Answer:
         """Bring an agent to a level: refuse new work, let what runs finish."""
         ...

@@ -8,7 +8,7 @@ import math
 from immune.core.events import Level
 from immune.errors import ImmuneError
 from immune.ports import Answer
-from simulation.cures import ActionAnswer
+from simulation.cures import ACTIONS, ActionAnswer
 from simulation.fleet import SimulatedFleet
 
 HOURS_S = 36_000.0
@@ -27,6 +27,10 @@ class SimulatedConnector:
     def knows(self, agent_id: str) -> bool:
         """Whether the fleet has such an agent."""
         return agent_id in self.fleet.cast.ids
+
+    def can(self, agent_id: str, action: str) -> bool:
+        """Every action there is."""
+        return action in ACTIONS
 
     async def contain(self, agent_id: str, level: Level, *, epoch: int) -> Answer:
         """Set the level; the step in progress may finish."""

@@ -228,6 +228,10 @@ class FlakyConnector:
         """Everybody in the world."""
         return any(patient.agent_id == agent_id for patient in self.world.patients)
 
+    def can(self, agent_id, action):
+        """It believes that it can do everything; `supported` is the truth."""
+        return True
+
     async def contain(self, agent_id, level, *, epoch):
         """Set the level, perhaps."""
         self.orders.setdefault(agent_id, []).append(level)

@@ -36,7 +36,7 @@ from simulation.fleet import SimulatedFleet  # noqa: E402
 HERE = Path(__file__).resolve().parent
 SEED, AGENTS, DURATION_S = 7, 15, 1800
 COLUMNS, ROWS = 110, 36
-WINDOW = "1100,860"
+WINDOW = "1100,1000"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 OUTSIDE_FONT = re.compile(r"@font-face \{.*?\}", re.DOTALL)
 """rich asks a font of a foreign host; a picture of ours asks nobody."""
@@ -67,7 +67,7 @@ class Photographer:
             virtual=True,
             now_us=now_us,
             min_samples=DEMO_POLICY.detection.min_samples,
-            last_seen_us={agent_id: now_us for agent_id in view.state.agents},
+            last_seen_us=dict.fromkeys(view.state.agents, now_us),
             done_s=(now_us - VIRTUAL_START_US) / US - WARMUP_S,
             total_s=DURATION_S,
             happened=tuple(self.witness.happened)[-12:],
@@ -101,7 +101,7 @@ def report_png(target: Path) -> None:
     """Photograph the first screen of a report."""
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
-        print("no Chromium here: report.png is left as it is", file=sys.stderr)
+        sys.stderr.write("no Chromium here: report.png is left as it is\n")
         return
     with tempfile.TemporaryDirectory() as folder:
         command(["--speed", "max", "--duration", str(DURATION_S), "--seed", str(SEED), "--decide", "approve", "--headless", "--out", folder])
@@ -114,4 +114,4 @@ if __name__ == "__main__":
     demo_svg(HERE / "demo.svg")
     report_png(HERE / "report.png")
     for name in ("demo.svg", "report.png"):
-        print(f"{name}: {(HERE / name).stat().st_size / 1000:.0f} kB")
+        sys.stdout.write(f"{name}: {(HERE / name).stat().st_size / 1000:.0f} kB\n")

@@ -25,6 +25,7 @@ from immune.clock import Clock
 from immune.core.commands import CommandError, Principal
 from immune.core.events import Envelope
 from immune.errors import ImmuneError
+from immune.ports import Journal
 
 log = logging.getLogger("immune.api")
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
@@ -33,6 +34,9 @@ _LISTED = (*health.ROUTES, *ingesting.ROUTES, *gates.ROUTES, *reading.ROUTES, *c
 ROUTES: tuple[Route, ...] = (*_LISTED, openapi_route(_LISTED))
 """Every route there is."""
 
+REFUSALS_PER_S = 10.0
+REFUSALS_AT_ONCE = 300.0
+"""Beyond these a principal has to wait, so that nobody fills the journal with attempts that are refused."""
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
@@ -51,7 +55,8 @@ Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Api:
     """The control API of one engine. Runs on the engine's loop and never keeps it for long.
 
-    hosts  names besides those of the loopback by which the daemon may be addressed
+    hosts   names besides those of the loopback by which the daemon may be addressed
+    reader  opens a read-only handle on the same journal, so that long reads can run beside the loop; without one they run on it
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class Api:
         explain: Explain,
         clock: Clock,
         hosts: Collection[str] = (),
+        reader: Callable[[], Journal] | None = None,
     ) -> None:
         limits = engine.rules.policy.limits
         self.context = Context(
@@ -78,6 +84,8 @@ class Api:
             doorman=Doorman(keys, hosts),
             stream=Stream(engine.journal, engine.run_id),
             buckets=Buckets(per_s=limits.requests_per_s, burst=2 * limits.requests_per_s),
+            refusals=Buckets(per_s=REFUSALS_PER_S, burst=REFUSALS_AT_ONCE),
+            reader=reader,
             ticked_at_us=clock.now_us(),
         )
         self._ticks = 0
@@ -163,6 +171,10 @@ class Api:
         if wait_s:
             raise ProblemError(
                 429, "too many requests", way_out=f"at most {context.limits.requests_per_s:g} a second", headers={"Retry-After": str(1 + int(wait_s))}
+            )
+        if context.refusals.level(principal.actor, call.now_us) < 1:
+            raise ProblemError(
+                429, "too many refused attempts", way_out="wait a moment, and look at why they are refused", headers={"Retry-After": "1"}
             )
         try:
             context.doorman.check_origin(call.request)

@@ -33,6 +33,8 @@ TargetOf = Callable[[Call], str]
 
 REASON = BodyField(name="reason", says="say why, for whoever reads it later")
 OPTIONAL_REASON = BodyField(name="reason", required=False, says="why")
+SCOPES = ("fleet", "service", "agent", "tool")
+SCOPE = BodyField(name="scope", required=False, options=SCOPES, says="needed where the name has several meanings")
 LEVEL = BodyField(name="level", options=LEVELS[1:], says="one of " + " ".join(LEVELS[1:]))
 
 
@@ -61,6 +63,7 @@ def carry_out(call: Call, name: str, target: str, decide: Decide) -> web.Respons
         if error.status in ACTED:
             document = problem_document(error, call.request_id)
             context.counters.refused_acts += 1
+            context.refusals.take(call.principal.actor, call.now_us)
             engine.submit(with_answer(commands.refusal(name, target, error), slot, error.status, document, call.now_us))
         raise
     first = engine.state.seq + 1
@@ -75,6 +78,7 @@ def refuse(call: Call, name: str, target: str, error: CommandError) -> CommandEr
     engine = call.context.engine
     commands = Commands(state=engine.state, rules=engine.rules, principal=call.principal, now_us=call.now_us)
     call.context.counters.refused_acts += 1
+    call.context.refusals.take(call.principal.actor, call.now_us)
     engine.submit(commands.refusal(name, target, error))
     return error
 
@@ -117,17 +121,23 @@ def _contain(commands: Commands, scope: str, target: str, level: str, reason: st
 
 
 def _release_agent(commands: Commands, call: Call) -> Order:
-    return _release(commands, call.agent_id, call)
+    return _release(commands, call.agent_id, "agent", call)
 
 
 def _release_target(commands: Commands, call: Call) -> Order:
-    # a service or a tool is named as it was contained, an agent in its normal form
-    known = {commands.state.containments[key].target for key in commands.state.active_containments}
-    return _release(commands, call.id if call.id in known else _in_nfc(call.id), call)
+    """A service or a tool is named as it was contained, an agent in its normal form; what has two meanings needs a scope."""
+    active = [commands.state.containments[key] for key in commands.state.active_containments]
+    target = call.id if any(one.target == call.id for one in active) else _in_nfc(call.id)
+    scope = call.text("scope") or call.request.query.get("scope", "")
+    scopes = sorted({one.scope for one in active if one.target == target})
+    if not scope and len(scopes) > 1:
+        raise CommandError(409, f"this names several: {', '.join(scopes)}", field="scope", value=target, way_out="say which scope")
+    return _release(commands, target, scope or "".join(scopes), call)
 
 
-def _release(commands: Commands, target: str, call: Call) -> Order:
-    decision = commands.release(target, call.text("reason") or call.request.query.get("reason", "")[:500])
+def _release(commands: Commands, target: str, scope: str, call: Call) -> Order:
+    reason = call.text("reason") or call.request.query.get("reason", "")[:500]
+    decision = commands.release(target, reason, scope)
     ids = [draft.event.containment_id for draft in decision.drafts if isinstance(draft.event, acts.Released)]
     return Order(decision=decision, document={"target": target, "released": ids})
 
@@ -354,7 +364,7 @@ ROUTES: tuple[Route, ...] = (
         command="contain",
         body="fields",
         fields=(
-            BodyField(name="scope", options=("fleet", "service", "agent", "tool"), says="fleet, service, agent or tool"),
+            BodyField(name="scope", options=SCOPES, says="fleet, service, agent or tool"),
             BodyField(name="target", required=False, max_length=256, says="which one; not needed for the fleet"),
             LEVEL,
             REASON,
@@ -368,7 +378,7 @@ ROUTES: tuple[Route, ...] = (
         roles=OPERATORS,
         command="release",
         body="fields",
-        fields=(REASON,),
+        fields=(REASON, SCOPE),
     ),
     Route(
         method="DELETE",
@@ -378,8 +388,8 @@ ROUTES: tuple[Route, ...] = (
         roles=OPERATORS,
         command="release",
         body="fields",
-        fields=(OPTIONAL_REASON,),
-        query=(("reason", "why, where there is no body"),),
+        fields=(OPTIONAL_REASON, SCOPE),
+        query=(("reason", "why, where there is no body"), ("scope", "as in the body")),
     ),
     Route(
         method="POST",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from immune.api.auth import Doorman
@@ -11,6 +12,7 @@ from immune.api.seams import Document, Explain, Gate, Host, Inbox, Keys, Papers
 from immune.api.stream import Stream
 from immune.clock import Clock
 from immune.core.policy import LimitsPolicy
+from immune.ports import Journal
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,6 +43,10 @@ class Context:
     doorman: Doorman
     stream: Stream
     buckets: Buckets
+    refusals: Buckets
+    """How many refused attempts of one principal go on record; each costs an event and a sync of the disk."""
+    reader: Callable[[], Journal] | None = None
+    """Opens a second, read-only handle on the journal for long reads beside the loop."""
     counters: ApiCounters = field(default_factory=ApiCounters)
     receipts: OrderedDict[str, tuple[str, int, Document]] = field(default_factory=OrderedDict)
     """Answers to ingest requests with an idempotency key; in memory, the newest few thousand."""

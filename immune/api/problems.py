@@ -22,7 +22,7 @@ from immune.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
-ACTED = frozenset({403, 409, 410, 412})
+ACTED = frozenset({403, 404, 409, 410, 412})
 """Answers to an attempt to act that are put on record."""
 _STATUS: tuple[tuple[type[ImmuneError], int], ...] = (
     (UnknownIdError, 404),

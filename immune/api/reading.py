@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TypeVar
@@ -10,10 +11,11 @@ from aiohttp import web
 
 from immune.api.problems import ProblemError, json_response
 from immune.api.routing import READERS, Call, Handler, Route
-from immune.api.seams import Document
+from immune.api.seams import Document, Explain
 from immune.core.events import iso
 from immune.core.state import AgentState, RunState
 from immune.errors import UnknownIdError
+from immune.ports import Journal
 
 T = TypeVar("T")
 PAGES = (("limit", "at most so many, 1 to 2000, default 1000"), ("offset", "leave out the first so many"))
@@ -137,11 +139,23 @@ async def list_runs(call: Call) -> web.StreamResponse:
 
 async def show_why(call: Call) -> web.StreamResponse:
     """The chain behind an event, incident, plan, containment or agent."""
-    engine = call.context.engine
+    context = call.context
+    state, reader = context.engine.state, context.reader
     try:
-        return json_response(call.context.explain(engine.journal, engine.state, call.id))
+        if reader is None:
+            return json_response(context.explain(context.engine.journal, state, call.id))
+        # a long journal takes a second to read, and the next tick will not wait for that
+        return json_response(await asyncio.to_thread(_explain_beside, reader, context.explain, state, call.id))
     except UnknownIdError as error:
         raise ProblemError(404, error.what, field="id", value=call.id, way_out=error.way_out) from None
+
+
+def _explain_beside(reader: Callable[[], Journal], explain: Explain, state: RunState, subject: str) -> Document:
+    journal = reader()
+    try:
+        return explain(journal, state, subject)
+    finally:
+        journal.close()
 
 
 def _reading(path: str, handler: Handler, summary: str, query: tuple[tuple[str, str], ...] = ()) -> Route:

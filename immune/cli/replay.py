@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -81,6 +80,8 @@ def _pairs(mapping: list[str]) -> dict[str, str]:
 
 
 def _drive(engine: Engine, source: ReplaySource) -> None:
+    import asyncio
+
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from immune.runtime.replaying import replay as run_recording

@@ -29,6 +29,10 @@ class GateConnector:
         """Everyone: the gate stands last in line."""
         return bool(agent_id)
 
+    def can(self, agent_id: str, action: str) -> bool:
+        """Nothing: a gate has no hands."""
+        return False
+
     async def contain(self, agent_id: str, level: Level, *, epoch: int) -> Answer:
         """Take back what canary work is left; which level an agent is told is decided when it asks."""
         self._canary.pop(agent_id, None)

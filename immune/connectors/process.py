@@ -147,6 +147,10 @@ class ProcessConnector:
         """Whether it is a child of ours."""
         return agent_id in self._hands
 
+    def can(self, agent_id: str, action: str) -> bool:
+        """Stop a child and start it again, in whatever sense the action means it."""
+        return agent_id in self.agents and action in RESTARTS
+
     async def contain(self, agent_id: str, level: Level, *, epoch: int) -> Answer:
         """Make a level real; `succeeded` only when the process table shows it (for `restricted`: when the gate was told)."""
         if not self._fence(epoch):

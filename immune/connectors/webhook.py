@@ -106,6 +106,10 @@ class WebhookConnector:
         """Whether the agent's id fits one of the patterns."""
         return any(fnmatchcase(agent_id, pattern) for pattern in self.spec.agents)
 
+    def can(self, agent_id: str, action: str) -> bool:
+        """Whatever the endpoint makes of it; it may still answer that it cannot."""
+        return True
+
     async def contain(self, agent_id: str, level: Level, *, epoch: int) -> Answer:
         """Order a level. A new order each time: the key tells it from its own repeats."""
         self._orders += 1

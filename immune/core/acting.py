@@ -129,7 +129,9 @@ class _Actor:
 
     def _defer(self, incident: IncidentState, level: Level, held: int, allowed: int) -> None:
         """Beyond the budget nothing is contained automatically: the fleet brake asks, once at a time."""
-        if any(a.about == "brake" for a in self._open_requests()) or self._braked(incident):
+        asked = {request.about for request in self._open_requests()}
+        asked |= {draft.event.about for draft in self.docket.drafts if isinstance(draft.event, acts.ApprovalRequested)}
+        if "brake" in asked or self._braked(incident):
             return
         event = acts.ContainmentDeferred(incident_id=incident.incident_id, level=level, contained=held, allowed=allowed)
         cause = self.docket.add(incident.agents[0], event, correlation=incident.incident_id, cause=ev.event_id(incident.opened_seq))
@@ -224,14 +226,34 @@ class _Actor:
                 continue
             if self._note_relapse(incident):
                 continue  # memory takes the success back first; the next tick plans with it
-            rung = healing.next_rung(self.state, incident, self.rules.catalogue, self.rules.actions, self.rules.policy.healing, self.now_us)
+            rules = self.rules
+            rung = healing.next_rung(self.state, incident, rules.catalogue, rules.actions, rules.policy.healing, self.now_us, rules.can)
             if rung.steps:
                 propose(self.docket, self.rules, incident, rung, trigger="auto", actor=ev.SYSTEM, ask=mode == "recommend")
-            else:
-                tried = tuple(name for name, _ in rung.skipped)
-                reason = "; ".join(f"{name}: {why}" for name, why in rung.skipped) or "the ladder is empty"
-                event = acts.LadderExhausted(incident_id=incident.incident_id, tried=tried, reason=reason)
-                self.docket.add(agent.agent_id, event, correlation=incident.incident_id, cause=ev.event_id(incident.opened_seq))
+            elif not rung.later:
+                self._hand_over(incident, rung)
+
+    def _hand_over(self, incident: IncidentState, rung: healing.Rung) -> None:
+        """Nothing is left to try: what no connector can do becomes a person's task, and a person owns the agent."""
+        agent_id = incident.agents[0]
+        cause = ev.event_id(incident.opened_seq)
+        if rung.nobody:
+            self._assign(agent_id, "", rung.nobody, f"no connector can {rung.nobody} {agent_id}", incident.incident_id, cause)
+        tried = tuple(name for name, _ in rung.skipped)
+        reason = "; ".join(f"{name}: {why}" for name, why in rung.skipped) or "the ladder is empty"
+        event = acts.LadderExhausted(incident_id=incident.incident_id, tried=tried, reason=reason)
+        self.docket.add(agent_id, event, correlation=incident.incident_id, cause=cause)
+
+    def _assign(self, agent_id: str, plan_id: str, action: str, reason: str, incident_id: str, cause: str) -> None:
+        given = sum(isinstance(draft.event, acts.TaskAssigned) for draft in self.docket.drafts)
+        event = acts.TaskAssigned(
+            task_id=f"task-{len(self.state.tasks) + given + 1:04d}",
+            plan_id=plan_id,
+            action=action,
+            reason=reason,
+            deadline_us=self.now_us + round(self.rules.policy.healing.task_deadline_s * US),
+        )
+        self.docket.add(agent_id, event, correlation=incident_id, cause=cause)
 
     def _note_relapse(self, incident: IncidentState) -> bool:
         window_us = round(self.rules.policy.healing.relapse_window_s * US)
@@ -353,16 +375,10 @@ class _Actor:
             self._start_probation(plan)
 
     def _assign_what_nobody_can_do(self, plan: PlanState) -> None:
-        for number, step in enumerate(plan.steps):
+        for step in plan.steps:
             if step.status == "unsupported":
-                event = acts.TaskAssigned(
-                    task_id=f"task-{plan.plan_id[5:]}-{number}",
-                    plan_id=plan.plan_id,
-                    action=step.note.action,
-                    reason=step.detail or "no connector can carry this out",
-                    deadline_us=self.now_us + round(self.rules.policy.healing.task_deadline_s * US),
-                )
-                self.docket.add(plan.agent_id, event, correlation=plan.incident_id, cause=ev.event_id(plan.seq))
+                reason = step.detail or "no connector can carry this out"
+                self._assign(plan.agent_id, plan.plan_id, step.note.action, reason, plan.incident_id, ev.event_id(plan.seq))
 
     def _undo(self, plan: PlanState, reason: str) -> None:
         """Undo the next step that needs it, or end the plan when none is left."""

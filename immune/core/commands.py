@@ -174,17 +174,21 @@ class Commands:
             return list(self.state.agents.values())
         return [agent for agent in self.state.agents.values() if scope == "service" and agent.service == target]
 
-    def release(self, target: str, reason: str) -> Decision:
-        """End every containment of an agent (or of a service, tool or `fleet` by that name); its incident is closed by name."""
+    def release(self, target: str, reason: str, scope: str = "") -> Decision:
+        """End every containment of an agent (or of a service, tool or `fleet` by that name); its incident is closed by name.
+
+        With a scope, only containments of that scope: an agent that calls itself ``fleet`` is not the fleet.
+        """
         self._needs("operator", "release")
         self._needs_reason(reason)
-        ended = [c for c in (self.state.containments[k] for k in self.state.active_containments) if c.target == target]
-        agent = self.state.agents.get(target)
+        ended = [c for c in (self.state.containments[k] for k in self.state.active_containments) if c.target == target and scope in ("", c.scope)]
+        agent = self.state.agents.get(target) if scope in ("", "agent") else None
         if not ended and agent is None:
             raise CommandError(404, "nothing is contained by that name", field="target", value=target, way_out="see `immune agents`")
         if not ended:
             raise CommandError(409, "it is not contained", field="target", value=target, way_out="there is nothing to release")
-        self._not_while_healing(target)
+        if agent is not None:
+            self._not_while_healing(target)
         docket = self._docket()
         for containment in ended:
             event = acts.Released(containment_id=containment.containment_id, basis="person", reason=reason)
@@ -254,7 +258,7 @@ class Commands:
         if not agent.incident_id:
             raise CommandError(409, "it has no open incident, there is nothing to heal", field="id", value=agent_id, way_out="see `immune incidents`")
         incident = self.state.incidents[agent.incident_id]
-        rung = healing.next_rung(self.state, incident, self.rules.catalogue, self.rules.actions, self.rules.policy.healing, self.now_us)
+        rung = healing.next_rung(self.state, incident, self.rules.catalogue, self.rules.actions, self.rules.policy.healing, self.now_us, self.rules.can)
         if not rung.steps:
             reason = "; ".join(f"{name}: {why}" for name, why in rung.skipped)
             raise CommandError(409, f"the ladder is used up ({reason})", field="id", value=agent_id, way_out="a person must mend and release it")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from immune.core import events as ev
@@ -15,13 +15,17 @@ from immune.core.state import RunState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What holds in a run: the policy, its version, the catalogues, and who may approve at this moment."""
+    """What holds in a run: the policy, its version, the catalogues, who may approve now, and what the hands can do.
+
+    `can(agent_id, action)` answers from configuration, never from what happened: equal runs get equal answers.
+    """
 
     policy: Policy
     version: str
     catalogue: tuple[Infection, ...]
     actions: Mapping[str, Action]
     approvers: frozenset[str] = frozenset()
+    can: Callable[[str, str], bool] = lambda agent_id, action: True  # noqa: ARG005 - who has no hands at all plans in theory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

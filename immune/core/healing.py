@@ -8,7 +8,7 @@ fresh samples, never an action's own word.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from immune.core import acts, codec
@@ -57,6 +57,10 @@ class Rung:
     number: int
     steps: tuple[acts.StepNote, ...]
     skipped: tuple[tuple[str, str], ...]
+    later: bool = False
+    """Something was left out only for now, because of the rate limit."""
+    nobody: str = ""
+    """The first action that would be due and that no connector can carry out: a person's task once nothing else is left."""
 
 
 def signature_of(incident: IncidentState) -> str:
@@ -71,7 +75,13 @@ def ladder_for(kind: str, catalogue: Sequence[Infection]) -> tuple[tuple[str, ..
 
 
 def next_rung(
-    state: RunState, incident: IncidentState, catalogue: Sequence[Infection], actions: Mapping[str, Action], policy: HealingPolicy, now_us: int
+    state: RunState,
+    incident: IncidentState,
+    catalogue: Sequence[Infection],
+    actions: Mapping[str, Action],
+    policy: HealingPolicy,
+    now_us: int,
+    can: Callable[[str, str], bool] = lambda agent_id, action: True,  # noqa: ARG005 - without hands, plans are theory
 ) -> Rung:
     """The next rung for an incident: after those tried already, without what memory or the rate limit keeps out.
 
@@ -82,14 +92,23 @@ def next_rung(
     tried = _tried(state, incident, agent_id, policy, now_us)
     skipped: list[tuple[str, str]] = []
     left: list[tuple[int, tuple[str, ...]]] = []
+    later, nobody = False, ""
     for rung in ladder_for(incident.top_kind, catalogue):
-        reason = _reason_to_skip(state, rung, tried, signature, agent_id, actions, policy, now_us)
+        reason = _reason_to_skip(state, rung, tried, signature, agent_id, actions, policy)
+        unable = next((name for name in rung if not can(agent_id, name)), "")
+        busy = next((name for name in rung if starts_within(state, name, now_us - round(policy.action_window_s * US)) >= policy.action_starts), "")
         if reason:
             skipped.append(("+".join(rung), reason))
+        elif unable:
+            nobody = nobody or unable
+            skipped.append(("+".join(rung), f"no connector can {unable} {agent_id}"))
+        elif busy:
+            later = True
+            skipped.append(("+".join(rung), f"{busy} was started {policy.action_starts} times within {policy.action_window_s:g} s"))
         else:
             left.append((-_worked(state, signature, rung), rung))
     if not left:
-        return Rung(number=len(tried), steps=(), skipped=tuple(skipped))
+        return Rung(number=len(tried), steps=(), skipped=tuple(skipped), later=later, nobody=nobody)
     best = min(left, key=lambda pair: pair[0])[1]
     return Rung(number=len(tried), steps=tuple(actions[name].note() for name in best), skipped=tuple(skipped))
 
@@ -114,7 +133,6 @@ def _reason_to_skip(
     agent_id: str,
     actions: Mapping[str, Action],
     policy: HealingPolicy,
-    now_us: int,
 ) -> str:
     if rung in tried:
         return "tried on this agent for this illness already"
@@ -126,8 +144,6 @@ def _reason_to_skip(
             return f"{name} failed {known.failed} times for {signature} and never worked"
         if state.failed_here.get(memory_key(signature, name, agent_id), 0):
             return f"{name} failed on this agent for {signature} before"
-        if starts_within(state, name, now_us - round(policy.action_window_s * US)) >= policy.action_starts:
-            return f"{name} was started {policy.action_starts} times within {policy.action_window_s:g} s"
     return ""
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from immune.core import events as ev
 from immune.core.diagnosis import Differential, Infection, differential
-from immune.core.evidence import Assessment, CohortFinding, Finding, VitalEvidence
+from immune.core.evidence import SILENCE, Assessment, CohortFinding, Finding, VitalEvidence
 from immune.core.mirror import Mirror
 from immune.core.policy import Policy
 from immune.core.severity import Severity, severity
@@ -142,10 +142,13 @@ class Examiner:
     def _follow_agent(self, record: Record, incident: IncidentState, findings: dict[int, Finding]) -> None:
         index = self.state.agents[incident.agents[0]].index
         finding = findings.get(index)
-        if finding is not None and finding.explained_by:
+        held = self._kept_from_working(incident.agents[0])
+        if finding is not None and finding.explained_by and not (held and _only_silent(finding)):
             if self._under_treatment(incident.agents[0]):
                 return  # the plan comes to its own end first; what took effect is not left standing unjudged
             self._close(record, incident, "explained", f"part of a shared cause: {self._shared(finding.explained_by)}")
+        elif held:
+            return  # nothing fresh is to be learned of an agent that is kept from working; least of all from its silence
         elif finding is not None and finding.present:
             judgement = self._judge(finding)
             cause = self._update(record, incident, finding.nats, incident.agents, judgement)
@@ -158,6 +161,10 @@ class Examiner:
     def _under_treatment(self, agent_id: str) -> bool:
         plan = self.state.plans.get(self.state.agents[agent_id].plan_id)
         return plan is not None and plan.live
+
+    def _kept_from_working(self, agent_id: str) -> bool:
+        agent = self.state.agents[agent_id]
+        return ev.LEVELS.index(agent.observed) >= ev.LEVELS.index("isolated") and agent.plan != "probation"
 
     def _shared(self, key: str) -> str:
         return next((in_common(cohort) for cohort in self.assessment.cohorts if cohort.key == key), key)
@@ -220,6 +227,11 @@ class Examiner:
 def in_common(cohort: CohortFinding) -> str:
     """What the agents of a shared cause have in common, in words: ``model=m-2``, or ``fleet``."""
     return f"{cohort.field}={cohort.value}" if cohort.field else "fleet"
+
+
+def _only_silent(finding: Finding) -> bool:
+    """Whether the strongest evidence is silence, which others may share without having the same cause."""
+    return bool(finding.evidence) and finding.evidence[0].vital == SILENCE
 
 
 def _facts(finding: Finding | CohortFinding) -> tuple[ev.FactNote, ...]:

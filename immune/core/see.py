@@ -47,6 +47,10 @@ def _liveness(docket: Docket, mirror: Mirror, assessment: Assessment, rules: Rul
     now = np.where(assessment.silent, LIVENESS_CODES["silent"], np.where(settled, LIVENESS_CODES["idle"], LIVENESS_CODES["working"]))
     before = mirror.liveness[:n]
     retired = before == LIVENESS_CODES["retired"]
+    for agent_id in mirror.watched:
+        index = docket.state.agents[agent_id].index
+        if index < n and now[index] == LIVENESS_CODES["silent"]:
+            now[index] = before[index]  # silence says nothing of an agent that is kept from working
     changed = (now != before) & (~retired | mirror.spoke[:n])
     for index in np.flatnonzero(changed).tolist():
         word = LIVENESSES[int(now[index])]

@@ -20,7 +20,7 @@ from immune.ports import Journal, Telemetry, VitalSeries
 from immune.reports.acted import acted
 from immune.reports.chronicle import Chronicle, chronicle
 from immune.reports.model import Band, ChartSpec, Counter, FleetRow, Hold, IncidentCard, Mark, RunPage, Span, Trial
-from immune.reports.page import CARDS_MAX, render, worst_first
+from immune.reports.page import CHARTED_MAX, render, worst_first
 
 US = 1_000_000
 CHARTS_PER_INCIDENT = 2
@@ -101,7 +101,7 @@ def run_page(
     told = chronicle(journal, state.run_id) if journal is not None else Chronicle()
     last_seen = _last_seen(telemetry, state.run_id)
     to_us = state.ended_at_us or max([state.at_us, *last_seen.values()])
-    charted = {incident.incident_id for incident in worst_first(state.incidents.values())[:CARDS_MAX]}
+    charted = {incident.incident_id for incident in worst_first(state.incidents.values())[:CHARTED_MAX]}
     return RunPage(
         title=title,
         run_id=state.run_id,

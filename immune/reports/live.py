@@ -14,6 +14,9 @@ from immune.reports.model import Counter, Happening, LiveAgent, LiveAsk, LiveInc
 from immune.reports.words import in_words, incident_who, subject_words
 
 INCIDENTS_SHOWN = 50
+OVERDUE_US = 5_000_000
+"""From then on an order that is not seen in force is shown as what it is: not in force."""
+
 HEALTH_TONES: dict[ev.Health, Tone] = {"sick": "bad", "suspected": "warn", "healthy": "good", "learning": "plain"}
 
 
@@ -116,15 +119,17 @@ def _agent(
         nats=float(assessment.nats[agent.index]) if judged else 0.0,
         baseline=(samples, min_samples) if agent.health == "learning" else None,
         last_seen_us=seen_us,
-        doing=_doing(state, agent, samples, probation_from),
+        doing=_doing(state, agent, samples, probation_from, assessment.now_us),
     )
 
 
-def _doing(state: RunState, agent: AgentState, samples: int, probation_from: Mapping[str, int]) -> str:
+def _doing(state: RunState, agent: AgentState, samples: int, probation_from: Mapping[str, int], now_us: int) -> str:
     """What is done about an agent, in a few words. A block that is ordered and not seen comes first: it is the alarm."""
     plan = state.plans.get(agent.plan_id)
     if agent.desired != agent.observed and agent.deviating_since_us:
-        return f"{agent.desired} ordered" if agent.desired != "none" else "being released"
+        overdue = now_us - agent.deviating_since_us > OVERDUE_US
+        ordered = agent.desired if agent.desired != "none" else "released"
+        return f"NOT {ordered}" if overdue else f"to be {ordered}"
     if agent.plan == "probation" and plan is not None:
         begun = probation_from.get(plan.plan_id)
         fresh = "" if begun is None else f" {max(0, samples - begun)}/{plan.samples_needed}"

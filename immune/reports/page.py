@@ -21,8 +21,11 @@ from immune.reports.model import Acted, FleetRow, IncidentCard, Moment, RunPage,
 from immune.reports.sentences_acting import actor_words
 from immune.reports.words import cohort_words, in_words, incident_who, looks_like
 
-CARDS_MAX = 60
+CARDS_MAX = 30
+CHARTED_MAX = 12
 LANES_MAX = 60
+APPROVALS_MAX = 60
+MEMORY_MAX = 100
 FLEET_ROWS_MAX = 500
 US = 1_000_000
 
@@ -92,6 +95,9 @@ def render(page: RunPage, *, extra_sections: Sequence[Markup] = ()) -> str:
             cards_left_out=len(page.cards) - len(cards),
             lanes=[_lane(card, spans, page) for card, spans in zip(cards, by_time, strict=True)][:LANES_MAX],
             told=told,
+            charted_max=CHARTED_MAX,
+            approvals_max=APPROVALS_MAX,
+            memory_max=MEMORY_MAX,
             anchors=told | {moment.event_id for moment in page.log},
             time_ticks=_keep_apart(x_ticks(page.from_us, page.to_us)),
             fleet=fleet[:FLEET_ROWS_MAX],

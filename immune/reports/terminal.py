@@ -36,6 +36,7 @@ STATES: dict[str, tuple[str, str]] = {
     "evicted": ("✕", "bold red"),
 }
 """State -> (icon, style). The word always stands beside them."""
+ASKING = "bold #1a1a1a on #f2c14e"
 TONES = {"plain": "", "good": "green", "warn": "yellow", "bad": "red"}
 PRESSING = ("evicted", "isolated", "sick", "silent", "restricted", "throttled", "suspected", "learning", "healthy", "idle", "retired")
 
@@ -88,7 +89,7 @@ def _banner(left: str, right: str, width: int) -> Text:
     left, right = plain(left), plain(right)
     room = width - len(right) - 1
     shown = left if len(left) <= room else left[: max(0, room - 1)] + "…"
-    text = Text(shown.ljust(room + 1), style="bold black on yellow", no_wrap=True, overflow="crop")
+    text = Text(shown.ljust(room + 1), style=ASKING, no_wrap=True, overflow="crop")
     return text.append(right[:width])
 
 

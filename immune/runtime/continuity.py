@@ -14,7 +14,7 @@ import numpy as np
 from immune.core.intake import Intake
 from immune.core.sentinel import Sentinel
 from immune.core.vitals import AgentIdentity
-from immune.errors import SchemaTooNewError
+from immune.errors import InputError, SchemaTooNewError
 from immune.ports import Desk
 
 NAME = "baselines"
@@ -39,7 +39,7 @@ def pack(desk: Desk, intake: Intake, sentinel: Sentinel) -> bytes:
 
 
 def unpack(content: bytes, desk: Desk, intake: Intake, sentinel: Sentinel) -> bool:
-    """Take a snapshot over; False if it belongs to other columns and is of no use. Enrols its agents, which must come first.
+    """Take a snapshot over; False if it is of no use: other columns, or baselines of another build. Enrols its agents.
 
     Raises SchemaTooNewError for a snapshot of a newer version.
     """
@@ -57,5 +57,8 @@ def unpack(content: bytes, desk: Desk, intake: Intake, sentinel: Sentinel) -> bo
         desk.lexicon.code(word)
     times = end + 8 * len(header["agents"])
     intake.recall(np.frombuffer(body[end:times], dtype=np.int64))
-    sentinel.restore(body[times:])
+    try:
+        sentinel.restore(body[times:])
+    except (InputError, KeyError):
+        return False
     return True

@@ -12,7 +12,7 @@ A tick that comes too late is skipped and counted, never caught up: time does no
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from immune import __version__
 from immune.clock import US, Clock
@@ -113,6 +113,8 @@ class Engine:
         self.intake = Intake(roster=desk.roster, schema=desk.schema, max_skew_us=round(rules.policy.limits.max_clock_skew_s * US))
         self.queue = MeasurementQueue(telemetry, run_id, rules.policy.limits.telemetry_queue_ticks)
         self.executor = Executor(connectors, self._step_answered) if connectors else None
+        if self.executor is not None:
+            self.rules = replace(rules, can=self.executor.can)
         self.mirror = Mirror()
         self.counters = Counters()
         self.state = RunState()
@@ -120,6 +122,8 @@ class Engine:
         self.listeners: list[Callable[[Sequence[Envelope], View], None]] = []
         self.on_tick: Callable[[int], None] = lambda now_us: None
         self._epoch = 0
+        self.learns_anew = False
+        """There were baselines of this run, and they could not be used."""
         self._opened = False
         self._now_us = 0
         self._named = 0
@@ -138,7 +142,8 @@ class Engine:
             self.executor.epoch = self._epoch
         self.state = fold(self.state, self.journal.read(self.run_id))
         self._enroll_known()
-        self._recall(self.journal.load_snapshot(self.run_id, continuity.NAME))
+        snapshot = self.journal.load_snapshot(self.run_id, continuity.NAME)
+        self.learns_anew = not self._recall(snapshot) and snapshot is not None
         self.telemetry.begin(self.run_id, self.desk.schema)
         for source in self.sources:
             source.open(self.desk)

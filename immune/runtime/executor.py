@@ -47,6 +47,11 @@ class Executor:
         """The first connector in line that knows an agent; None if none does."""
         return next((connector for connector in self.connectors if connector.knows(agent_id)), None)
 
+    def can(self, agent_id: str, action: str) -> bool:
+        """Whether the connector of an agent has a way to carry an action out."""
+        connector = self.connector_for(agent_id)
+        return connector is not None and connector.can(agent_id, action)
+
     def observed(self, agent_id: str) -> Level | None:
         """What is really in force at an agent, or None if nobody can know."""
         connector = self.connector_for(agent_id)

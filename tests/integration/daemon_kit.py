@@ -6,6 +6,7 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from immune.reports import documents
 from immune.reports.explain import explain
 from immune.runtime.engine import Engine
 from immune.sources.ingest import IngestSource
+from immune.stores.journal_sqlite import SqliteJournal
 from immune.stores.tokens import TokenStore
 
 US = 1_000_000
@@ -112,7 +114,8 @@ def compose(folder: Path, *, policy: Policy | None = None, clock: HandClock | No
     tokens.ensure_admin()
     stores = open_stores(folder if on_disk else None)
     engine = build_engine(run_id=run_id, sources=[ingest], stores=stores, policy=policy, connectors=[gate])
-    api = Api(engine=engine, inbox=ingest, keys=tokens, gate=gate, papers=documents, explain=explain, clock=clock)
+    reader = partial(SqliteJournal.open_read_only, folder) if on_disk else None
+    api = Api(engine=engine, inbox=ingest, keys=tokens, gate=gate, papers=documents, explain=explain, clock=clock, reader=reader)
     return Daemon(engine=engine, ingest=ingest, gate=gate, tokens=tokens, clock=clock, api=api, stores=stores)
 
 

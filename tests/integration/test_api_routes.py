@@ -595,3 +595,63 @@ async def test_the_openapi_document_has_exactly_the_routes_of_the_router(tmp_pat
             for method, operation in item.items():
                 assert ("requestBody" in operation) <= (method in {"post", "delete"})
                 assert any(one["name"] == "Idempotency-Key" for one in operation["parameters"]) == (method == "post")
+
+
+async def test_the_why_of_a_long_journal_is_read_beside_the_loop(tmp_path):
+    async with daemon(tmp_path, on_disk=True) as made:
+        request = open_request(made)
+        why = await made.ask("GET", f"/v1/why/{request['incident']}", who="viewer")
+        assert (why.status, len(why.document["chain"])) == (200, 3)
+        assert (await made.ask("GET", "/v1/why/nothing", who="viewer")).status == 404
+
+
+async def test_refused_attempts_are_on_record_and_nobody_can_fill_the_journal_with_them(tmp_path):
+    async with daemon(tmp_path) as made:
+        statuses = [(await made.ask("POST", "/v1/stop", REASON, who="viewer")).status for _ in range(310)]
+        assert statuses == [403] * 300 + [429] * 10
+        assert len(made.events("command_refused")) == 300
+        assert (await made.ask("GET", "/v1/gate/a", who="agent")).status == 403
+        made.clock.at_us += US
+        assert (await made.ask("POST", "/v1/stop", REASON, who="viewer")).status == 403
+
+
+JUNK = [None, True, 0, -1, 1e308, 10**30, "", "x", "\x00", "\ud800", "a" * 5000, [], {}, [[]], {"a": {"b": []}}, "2026-13-45", "NaN"]
+
+
+async def test_no_body_whatever_brings_a_route_down(tmp_path):
+    async with daemon(tmp_path) as made:
+        open_request(made)
+        await made.tick()
+        for route in ROUTES:
+            if route.body != "fields":
+                continue
+            path = route.path.replace("{id}", "sick-1" if "agents" in route.path else "req-0001")
+            good = {**BODIES.get(route.path, REASON)}
+            for field in route.fields:
+                for junk in JUNK:
+                    made.clock.at_us += US
+                    answer = await made.ask(route.method, path, {**good, field.name: junk}, who="approver")
+                    assert answer.status < 500, (path, field.name, junk, answer.text)
+        for junk in JUNK:
+            for name in ("agent", "at", "latency_ms", "model", "step", "status", "task_id"):
+                assert (await made.vitals({"agent": "a", name: junk})).status == 202
+            assert (await made.ask("POST", "/v1/vitals", raw=json.dumps(junk).encode())).status == 400
+            assert (await made.ask("POST", "/v1/vitals", {"samples": junk})).status == (202 if isinstance(junk, list) else 400)
+        await made.tick()
+        assert made.api.context.counters.bugs == 0
+        assert made.engine.journal.verify("run-1") == made.engine.state.seq
+
+
+async def test_an_agent_that_calls_itself_fleet_is_not_the_fleet(tmp_path):
+    async with daemon(tmp_path) as made:
+        await made.vitals({"agent": "fleet"}, {"agent": "a"})
+        await made.tick()
+        await made.ask("POST", "/v1/agents/fleet/contain", {"level": "throttled", "reason": "r"})
+        await made.ask("POST", "/v1/stop", REASON)
+        assert (await made.ask("POST", "/v1/containments/fleet/release", REASON)).status == 409
+        released = await made.ask("POST", "/v1/agents/fleet/release", REASON)
+        assert released.document["released"] == ["con-p0001"]
+        assert (await made.ask("GET", "/v1/gate/a")).document["allowed"] is False
+        assert (await made.ask("POST", "/v1/agents/fleet/release", REASON)).status == 409
+        assert (await made.ask("POST", "/v1/containments/fleet/release", {**REASON, "scope": "fleet"})).status == 200
+        assert (await made.ask("GET", "/v1/gate/a")).document["allowed"] is True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from dataclasses import replace
 
@@ -21,7 +22,7 @@ from immune.infections import CATALOGUE
 from immune.stores.memory import MemoryJournal
 from tests.doubles import ISOLATED, START_US, US, FlakyConnector, World, engine_over
 
-HISTORIES = 80
+HISTORIES = 300 if os.environ.get("CI") else 50
 STORMY_TICKS = 50
 QUIET_WITHIN_TICKS = 400
 QUICK_ACTIONS = tuple(replace(action, timeout_s=3.0) for action in ACTIONS)
@@ -96,7 +97,8 @@ class Auditor:
             assert by_canary, "I9: it worked while it was isolated"
             plan = self.state.plans.get(agent.plan_id)
             if self.faultless:  # hands that fail may also fail to take canary work back; the bound holds all the same
-                assert plan is not None and plan.status == "probation", "I9: canary work outside a probation"
+                assert plan is not None, "I9: canary work outside a probation"
+                assert plan.status == "probation", "I9: canary work outside a probation"
             self.canary_allowed[patient.agent_id] -= 1
             assert self.canary_allowed[patient.agent_id] >= 0, "I9: more canary work than its probations allow"
 
@@ -104,13 +106,16 @@ class Auditor:
         if not event.automatic:
             assert RANKED[envelope.actor] in ("operator", "approver"), "I13"
             return
-        assert event.evidence and event.policy_version and envelope.actor.startswith("policy:"), "I13"
+        assert event.evidence, "I13"
+        assert event.policy_version, "I13"
+        assert envelope.actor.startswith("policy:"), "I13"
         if event.target not in automatically_contained(before):  # a stronger level for somebody contained is none more contained
             assert len(automatically_contained(self.state)) <= allowed_containments(before, self.rules(), envelope.at_us), "I11"
 
     def _budget_overridden(self, envelope, event, before):
         assert RANKED[envelope.actor] == "approver", "I11"
-        assert event.reason and event.until_us > envelope.at_us, "I11"
+        assert event.reason, "I11"
+        assert event.until_us > envelope.at_us, "I11"
 
     def _released(self, envelope, event, before):
         containment = before.containments[event.containment_id]
@@ -135,11 +140,14 @@ class Auditor:
 
     def _approval_granted(self, envelope, event, before):
         request = before.approvals[event.request_id]
-        assert self.deciding == envelope.actor and RANKED[envelope.actor] == "approver", "I14, I16: a grant that nobody gave"
-        assert request.status == "pending" and envelope.at_us < request.expires_us, "I14"
+        assert self.deciding == envelope.actor, "I14, I16: a grant that nobody gave"
+        assert RANKED[envelope.actor] == "approver", "I14, I16: a grant that nobody gave"
+        assert request.status == "pending", "I14"
+        assert envelope.at_us < request.expires_us, "I14"
         assert event.plan_hash == request.plan_hash, "I18"
         assert envelope.actor != request.requested_by, "I14: who asks cannot approve"
-        assert event.request_id not in self.granted and event.request_id not in self.closed, "I15"
+        assert event.request_id not in self.granted, "I15"
+        assert event.request_id not in self.closed, "I15"
         self.granted[event.request_id] = envelope.actor
 
     def _approval_closed(self, envelope, event, before):
@@ -151,11 +159,13 @@ class Auditor:
 
     def _plan_started(self, envelope, event, before):
         plan = before.plans[event.plan_id]
-        assert not plan.started_at_us and not plan.settled, "I15, I16"
+        assert not plan.started_at_us, "I15, I16"
+        assert not plan.settled, "I15, I16"
         assert before.incidents[plan.incident_id].open
         if plan.needs_approval:
             request = before.approvals[event.request_id]
-            assert request.status == "granted" and request.plan_hash == plan.plan_hash, "I14, I15"
+            assert request.status == "granted", "I14, I15"
+            assert request.plan_hash == plan.plan_hash, "I14, I15"
             assert request.not_before_us <= envelope.at_us, "I14: within the undo window"
             assert envelope.at_us < request.expires_us + POLICY.approvals.undo_window_s * US, "I14: expired"
             assert request.decided_by.removeprefix("person:") in self.rules().approvers, "I14: the role was lost"
@@ -171,7 +181,8 @@ class Auditor:
 
     def _step_started(self, envelope, event, before):
         plan = before.plans[event.plan_id]
-        assert plan.status == "running" and plan.steps[event.step].status == "pending", "I20"
+        assert plan.status == "running", "I20"
+        assert plan.steps[event.step].status == "pending", "I20"
         assert all(step.status == "succeeded" for step in plan.steps[: event.step]), "I20"
         assert plan.steps[event.step].note.action == event.action, "I22"
 
@@ -195,7 +206,8 @@ class Auditor:
 
     def _plan_ended(self, envelope, event, before):
         plan = before.plans[event.plan_id]
-        assert plan.live and event.plan_id not in self.ends, "I19"
+        assert plan.live, "I19"
+        assert event.plan_id not in self.ends, "I19"
         self.ends[event.plan_id] = event.outcome
         effective = {n for n, step in enumerate(plan.steps) if step.status in ("succeeded", "unknown")}
         left = {n for n in effective if plan.steps[n].note.reversible}
@@ -310,7 +322,6 @@ class History:
         try:
             engine.submit(self.a_command(commands))
         except CommandError as refused:
-            assert refused.status in (400, 403, 404, 409, 410, 412)
             engine.submit(commands.refusal("some command", "some target", refused))
             kept = replace(engine.state, seq=before.seq, head=before.head, at_us=before.at_us)
             assert kept == before, "I6: a refused command changes nothing"

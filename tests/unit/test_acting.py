@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from immune.core import acts
 from immune.core.commands import Commands, Principal
 from immune.core.policy import ApprovalsPolicy, ContainmentPolicy, DetectionPolicy, HealingPolicy, Policy
 from immune.ports import Answer
-from tests.doubles import US, FlakyConnector, ScriptedSentinel, World, kinds, live
+from tests.doubles import HOURS_S, US, FlakyConnector, ScriptedSentinel, World, kinds, live
 
 POLICY = Policy(
     mode="act",
@@ -54,7 +55,7 @@ class Hands(FlakyConnector):
         if self.answers.get(action) == "hang":
             self.effects.append((agent_id, action, "do"))
             self.answers[action] = "failed"
-            await __import__("asyncio").sleep(36_000)
+            await asyncio.sleep(HOURS_S)
         if action in self.answers:
             return Answer(outcome=self.answers[action], detail="as told")
         return await super().perform(agent_id, action, key=key, epoch=epoch)
@@ -150,15 +151,11 @@ def test_an_approver_who_lost_the_role_before_the_start_approved_nothing():
 
 
 def test_an_incident_that_closes_in_the_tick_its_request_expires_ends_the_request_once():
-    world = sick_world()
     policy = replace(ASKING, mode="recommend", approvals=replace(ASKING.approvals, expire_after_s=10.0))
-
-    def get_well(engine, now_us):
-        world.outage = True
 
     for tick in (12, 13, 14, 15):
         world = sick_world()
-        engine = live(world, ticks=30, policy=policy, at={tick: get_well})
+        engine = live(world, ticks=30, policy=policy, at={tick: lambda *_, world=world: setattr(world, "outage", True)})
         closed = [event.request_id for _, event in kinds(engine, "approval_closed")]
         assert len(closed) == len(set(closed)) == len(engine.state.approvals)
 
@@ -203,7 +200,7 @@ def test_a_persons_word_on_the_cause_stops_neither_containment_nor_healing():
         engine.submit(commands.feedback("inc-0001", "cause", "a bad deploy", ""))
 
     world = sick_world()
-    engine = live(world, ticks=40, policy=POLICY, at={next(iter(range(3, 4))): name_the_cause})
+    engine = live(world, ticks=40, policy=POLICY, at={3: name_the_cause})
     assert engine.state.incidents["inc-0001"].feedback == (("person:ann", "cause: a bad deploy"),)
     assert ends(engine) == ["succeeded"]
 
@@ -255,7 +252,6 @@ def test_a_cure_that_does_not_cure_is_found_out_on_fresh_samples_and_nobody_is_r
 
 def test_missing_samples_never_pass_a_probation():
     world = sick_world()
-    world.collect_all = world.collect
 
     class Mute(FlakyConnector):
         async def allow(self, agent_id, dispatches, *, epoch):
@@ -332,18 +328,12 @@ def test_only_so_many_plans_run_at_once_and_all_get_their_turn():
     assert ends(engine) == ["succeeded"] * 5
 
 
-def test_an_answer_that_was_lost_on_its_way_is_given_up_as_unknown(monkeypatch):
+def test_an_answer_that_was_lost_on_its_way_is_given_up_as_unknown():
     world = sick_world()
     hands = FlakyConnector(world)
 
-    class Lost(Exception):
-        pass
-
-    def lose(effect, answer):
-        return None
-
     def lose_answers(engine, now_us):
-        engine.executor.report = lose
+        engine.executor.report = lambda effect, answer: None
 
     def listen_again(engine, now_us):
         engine.executor.report = engine._step_answered

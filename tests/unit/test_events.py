@@ -94,10 +94,10 @@ def test_fields_of_events_are_only_what_the_codec_can_keep():
             assert "list" not in str(hint), (cls, hint)
 
 
-@given(st.datetimes(min_value=dt.datetime(1970, 1, 1), max_value=dt.datetime(2400, 1, 1)))
-def test_iso_times_agree_with_the_calendar(moment):
-    at_us = (moment - dt.datetime(1970, 1, 1)) // dt.timedelta(microseconds=1)
-    assert ev.iso(at_us) == moment.isoformat(timespec="microseconds") + "Z"
+@given(st.integers(0, 13_600_000_000_000_000))
+def test_iso_times_agree_with_the_calendar(at_us):
+    moment = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=at_us)
+    assert ev.iso(at_us) == moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def test_an_envelope_as_json_says_everything():
