@@ -36,7 +36,7 @@ from simulation.fleet import SimulatedFleet  # noqa: E402
 HERE = Path(__file__).resolve().parent
 SEED, AGENTS, DURATION_S = 7, 15, 1800
 COLUMNS, ROWS = 110, 36
-WINDOW = "1100,1000"
+WINDOW = "1100,1050"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 OUTSIDE_FONT = re.compile(r"@font-face \{.*?\}", re.DOTALL)
 """rich asks a font of a foreign host; a picture of ours asks nobody."""

@@ -13,6 +13,7 @@ from immune.errors import InputError
 
 Rows = slice | NDArray[np.intp]
 FIRST_CAPACITY = 16
+BLOCKS_KEPT = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,7 @@ class Arena:
     def __init__(self) -> None:
         self.size = 0
         self.capacity = 0
+        self._blocks: dict[tuple[int, int], Block] = {}
         self._columns: dict[str, Column] = {}
         self._arrays: dict[str, NDArray[Any]] = {}
 
@@ -55,6 +57,22 @@ class Arena:
             bigger[_along(column, slice(0, self.size))] = self._arrays[name][_along(column, slice(0, self.size))]
             self._arrays[name] = bigger
         self.capacity = capacity
+        self._blocks.clear()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy makes views of its own."""
+        return {**self.__dict__, "_blocks": {}}
+
+    def block(self, rows: Rows) -> Block:
+        """Working arrays of these rows; the views of neighbours are kept, so that small fleets do not pay for them each time."""
+        if not isinstance(rows, slice):
+            return Block(self, rows)
+        known = self._blocks.get((rows.start, rows.stop))
+        if known is None:
+            if len(self._blocks) >= BLOCKS_KEPT:
+                self._blocks.clear()
+            known = self._blocks[rows.start, rows.stop] = Block(self, rows)
+        return known
 
     def clear(self, rows: Rows) -> None:
         """Set these rows back to their first values."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from immune.core.arena import Arena
-from immune.core.vitals import CONTEXT_FIELDS, MISSING, Lexicon
+from immune.core.arena import Arena, Rows
+from immune.core.vitals import MISSING, Lexicon
 
 FACTS = ("provider", "model", "version", "prompt_hash")
-COLUMNS = np.array([CONTEXT_FIELDS.index(name) for name in FACTS], dtype=np.intp)
+SAID = len(FACTS)
+"""The facts are the first of the context fields, in the same order."""
 RECENT_US = 600_000_000
 
 Change = tuple[str, str, str, int]
@@ -22,9 +23,9 @@ def declare(arena: Arena) -> None:
     arena.declare("fact_at", np.int64, fill=-1, lead=(len(FACTS),))
 
 
-def arrive(arena: Arena, agents: NDArray[np.intp], at_us: NDArray[np.int64], codes: NDArray[np.int32]) -> bool:
+def arrive(arena: Arena, agents: Rows, at_us: NDArray[np.int64], codes: NDArray[np.int32]) -> bool:
     """Take in what the samples of these agents (each once) say of themselves; True if anything became another than it was."""
-    told = codes[:, COLUMNS].T
+    told = codes[:, :SAID].T
     held = arena["fact"][:, agents]
     different = (told != held) & (told != MISSING)
     if not different.any():

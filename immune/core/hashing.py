@@ -5,6 +5,8 @@ The 64-bit finaliser is that of SplitMix64 (Steele, Lea, Flood 2014), the 32-bit
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,10 +22,16 @@ def sample_keys(seed: int, agents: NDArray[np.int64], samples: NDArray[np.int64]
 
 def uniforms(keys: NDArray[np.uint64], rows: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Two independent tables of uniforms in (0, 1), each (rows, n), from one key a sample."""
-    offsets = (np.arange(1, rows + 1, dtype=np.uint32) * np.uint32(0x9E3779B9))[:, None]
-    low = (keys & np.uint64(0xFFFFFFFF)).astype(np.uint32)
-    high = (keys >> np.uint64(32)).astype(np.uint32)
-    return _unit(low ^ offsets), _unit(high ^ offsets)
+    words = np.empty((2, 1, len(keys)), dtype=np.uint32)
+    words[0, 0] = keys & np.uint64(0xFFFFFFFF)
+    words[1, 0] = keys >> np.uint64(32)
+    unit = _unit(words ^ _offsets(rows))
+    return unit[0], unit[1]
+
+
+@functools.cache
+def _offsets(rows: int) -> NDArray[np.uint32]:
+    return (np.arange(1, rows + 1, dtype=np.uint32) * np.uint32(0x9E3779B9))[:, None]
 
 
 def _unit(hashed: NDArray[np.uint32]) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from immune.core.arena import Arena
+from immune.core.arena import Arena, Rows
 from immune.core.policy import DetectionPolicy
 from immune.core.vitals import Status
 
@@ -28,8 +28,6 @@ REST_FACTOR = 10.0
 REST_MIN_S = 30.0
 LONGEST_S = 600.0
 
-Index = NDArray[np.intp]
-
 
 def declare(arena: Arena) -> None:
     """The arrays of this file, over agents. Gaps in seconds."""
@@ -45,12 +43,13 @@ def declare(arena: Arena) -> None:
     arena.declare("retired", np.bool_)
 
 
-def arrive(arena: Arena, agents: Index, at_us: NDArray[np.int64], status: NDArray[np.int8], policy: DetectionPolicy) -> None:
+def arrive(arena: Arena, agents: Rows, at_us: NDArray[np.int64], status: NDArray[np.int8], policy: DetectionPolicy) -> None:
     """Take in that these agents (each once) sent something."""
-    last = arena["last_at"][agents]
+    last, said, retired = arena["last_at"][agents], arena["status"][agents], arena["retired"][agents]
     gap = ((at_us - last) / US).astype(np.float32)
     known = last >= 0
-    working = known & ~resting(arena["status"][agents]) & ~arena["retired"][agents]
+    heard = known & ~retired
+    working = heard & ~resting(said)
     count, mean, peak = arena["gap_count"][agents], arena["gap_mean"][agents], arena["gap_peak"][agents]
     learned = np.where(count >= KNOWN_FROM, np.minimum(gap, 2 * _limit(count, mean, peak, policy)), gap)
     mean = np.where(working, mean + (learned - mean) / np.minimum(count + 1, GAP_SPAN), mean)
@@ -58,10 +57,11 @@ def arrive(arena: Arena, agents: Index, at_us: NDArray[np.int64], status: NDArra
     arena["gap_mean"][agents] = mean
     arena["gap_peak"][agents] = peak
     arena["gap_count"][agents] = count + working
-    pausing = known & (arena["status"][agents] == IDLE) & ~arena["retired"][agents]
-    arena["rest_count"][agents] += pausing
-    rest = arena["rest_peak"][agents]
-    arena["rest_peak"][agents] = np.where(pausing, np.maximum(gap, rest), rest)
+    pausing = heard & (said == IDLE)
+    if pausing.any():
+        arena["rest_count"][agents] += pausing
+        rest = arena["rest_peak"][agents]
+        arena["rest_peak"][agents] = np.where(pausing, np.maximum(gap, rest), rest)
     paced, pace = arena["pace_count"][agents], arena["pace"][agents]
     moved = pace + (np.minimum(gap, LONGEST_S) - pace) / np.minimum(paced + 1, RATE_SPAN)
     arena["pace"][agents] = np.where(known, moved, pace)

@@ -27,6 +27,8 @@ HARMLESS_DOWN = (COST_PER_TOKEN, LATENCY_PER_OUTPUT_TOKEN, "retries", "errors")
 SHARE_EDGE = 0.02
 """Shares are kept this far from 0 and 1 before the logit."""
 
+_LOWEST, _HIGHEST = np.float32(SHARE_EDGE), np.float32(1 - SHARE_EDGE)
+
 Floats = NDArray[np.float32]
 Scale = Literal["log", "logit", "count"]
 
@@ -70,12 +72,12 @@ class StreamTable:
         self.continuous = len(continuous)
         self.columns = np.array([stream.column for stream in self.streams if stream.column >= 0], dtype=np.intp)
         self.rows = np.array([row for row, stream in enumerate(self.streams) if stream.column >= 0], dtype=np.intp)
-        self.sizes = np.array([row for row, s in enumerate(continuous) if s.scale == "log" and s.column >= 0], dtype=np.intp)
         self.shares = np.array([row for row, s in enumerate(continuous) if s.scale == "logit"], dtype=np.intp)
         self.harmless_down = np.array([row for row, s in enumerate(self.streams) if s.name in HARMLESS_DOWN], dtype=np.intp)
         self.first_ratio = self.continuous - len(RATIOS)
         self.units = np.array([s.unit for s in continuous], dtype=np.float32)[:, None]
         self.dithers = np.array([s.dither for s in continuous], dtype=np.float32)[:, None]
+        self._whole = np.array([s.scale == "log" for s in continuous[: self.first_ratio]], dtype=np.float32)[:, None]
         self.floors = np.array([s.floor for s in continuous], dtype=np.float32)[:, None]
         by_name = {spec.name: column for column, spec in enumerate(schema.specs)}
         self._latency, self._input, self._output = by_name["latency_ms"], by_name["input_tokens"], by_name["output_tokens"]
@@ -97,19 +99,19 @@ class StreamTable:
         x = np.empty((len(self.streams), values.shape[1]), dtype=np.float32)
         x[self.rows] = values[self.columns]
         ratios = x[self.first_ratio : self.continuous]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            tokens = values[self._input] + values[self._output]
-            ratios[0] = np.where(tokens >= 1, values[self._cost] / tokens, np.nan)
-            ratios[1] = np.where(values[self._output] >= 1, values[self._latency] / values[self._output], np.nan)
+        output = values[self._output]
+        tokens = values[self._input] + output
+        ratios[0] = values[self._cost] / np.where(tokens >= 1, tokens, np.nan)
+        ratios[1] = values[self._latency] / np.where(output >= 1, output, np.nan)
         ratios[2] = growth
         ratios[3] = np.where(begins, values[self._context], np.nan)
         smooth = x[: self.continuous]
         dither = (uniform - np.float32(0.5)) * self.dithers
         for row in self.shares:
-            share = np.clip(smooth[row] + dither[row], SHARE_EDGE, 1 - SHARE_EDGE)
-            smooth[row] = np.exp(np.log(share / (1 - share))) - 1
+            share = np.minimum(np.maximum(smooth[row] + dither[row], _LOWEST), _HIGHEST)
+            smooth[row] = share / (1 - share) - 1
         smooth *= self.units
-        smooth[self.sizes] += dither[self.sizes]
+        smooth[: self.first_ratio] += dither[: self.first_ratio] * self._whole
         smooth += np.float32(1)
         np.maximum(smooth, np.float32(1e-6), out=smooth)
         np.log(smooth, out=smooth)
@@ -118,8 +120,9 @@ class StreamTable:
 
     def context_growth(self, context: NDArray[np.float64], before: Floats, steps: NDArray[np.int32]) -> Floats:
         """Tokens of context per step since the agent's last sample, (n,); `steps` is 0 where the two are not of one task."""
-        with np.errstate(invalid="ignore"):
-            grown = np.maximum(context - before, 0.0) / np.maximum(steps, 1)
+        if not (steps > 0).any():
+            return np.full(len(steps), np.nan, dtype=np.float32)
+        grown = np.maximum(context - before, 0.0) / np.maximum(steps, 1)
         return np.where(steps > 0, grown, np.nan).astype(np.float32)
 
     def value(self, row: int, scaled: float) -> float:

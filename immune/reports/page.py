@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -22,7 +23,7 @@ from immune.reports.sentences_acting import actor_words
 from immune.reports.words import cohort_words, in_words, incident_who, looks_like
 
 CARDS_MAX = 30
-CHARTED_MAX = 12
+CHARTED_MAX = 10
 LANES_MAX = 60
 APPROVALS_MAX = 60
 MEMORY_MAX = 100
@@ -300,6 +301,7 @@ def _facts(page: RunPage) -> list[tuple[str, str]]:
     return [(name, value) for name, value in facts if value]
 
 
+@cache
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("immune.reports"),

@@ -144,7 +144,8 @@ async def daemon(folder: Path, **options: Any):
 
 
 def open_incident(made: Daemon, agent_id: str = "sick-1", severity: float = 8.0) -> str:
-    """An incident on a newly enrolled agent, as the sentinel would have opened it."""
+    """An incident on a newly enrolled agent, as the sentinel would have opened it. In theory every action can be carried out."""
+    made.engine.rules = replace(made.engine.rules, can=lambda agent_id, action: True)
     state = made.engine.state
     if agent_id not in state.agents:
         index = made.engine.desk.roster.enroll(AgentIdentity(agent_id=agent_id, type="writer", service="desk"))

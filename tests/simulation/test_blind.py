@@ -19,7 +19,7 @@ from simulation.scenario import load_scenario, read_scenario
 ROOT = Path(__file__).resolve().parents[2]
 START_US = 1_767_225_600_000_000
 US = 1_000_000
-PERIOD_US = 2 * US
+PERIOD_US = 3 * US
 MINUTES = 15
 LISTED = """
 [chaos]

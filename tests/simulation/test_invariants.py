@@ -22,7 +22,7 @@ from immune.infections import CATALOGUE
 from immune.stores.memory import MemoryJournal
 from tests.doubles import ISOLATED, START_US, US, FlakyConnector, World, engine_over
 
-HISTORIES = 300 if os.environ.get("CI") else 50
+HISTORIES = 300 if os.environ.get("CI") else 40
 STORMY_TICKS = 50
 QUIET_WITHIN_TICKS = 400
 QUICK_ACTIONS = tuple(replace(action, timeout_s=3.0) for action in ACTIONS)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+
 import numpy as np
 
 from immune.core.evidence import Assessment
@@ -53,6 +56,18 @@ class Watch:
                 change(tick, values)
             assessments.append(watched.observe(batch(tick, values), at(tick)))
         return assessments
+
+
+@functools.cache
+def _warmed(agents: int, ticks: int, seed: int, types: int) -> Watch:
+    watch = Watch(agents, seed=seed, types=types)
+    watch.run(0, ticks)
+    return watch
+
+
+def learned(agents: int = 8, ticks: int = 200, *, seed: int = 3, types: int = 1) -> Watch:
+    """A copy of its own of a fleet that has sent healthy vitals for ticks ``0 … ticks - 1``; the warm-up is run once a session."""
+    return copy.deepcopy(_warmed(agents, ticks, seed, types))
 
 
 def at(tick: int) -> int:

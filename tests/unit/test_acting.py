@@ -342,3 +342,22 @@ def test_an_answer_that_was_lost_on_its_way_is_given_up_as_unknown():
     first = kinds(engine, "step_finished")[0][1]
     assert (first.outcome, first.detail) == ("unknown", "no answer was recorded")
     assert ends(engine)[0] == "compensated"
+
+
+def test_a_grant_for_another_plan_starts_nothing():
+    def swap_the_plan(engine, now_us):
+        request = replace(engine.state.approvals["req-0001"], plan_hash="0" * 64)
+        engine.state = replace(engine.state, approvals={"req-0001": request})
+
+    engine = live(sick_world(), ticks=20, policy=ASKING, at={8: decide(), 9: swap_the_plan})
+    assert kinds(engine, "plan_started") == []
+
+
+def test_an_agent_that_was_retired_while_contained_is_not_let_out_by_that():
+    def retire(engine, now_us):
+        engine.submit(Commands(state=engine.state, rules=engine.rules, principal=ANN, now_us=now_us).retire("a-0", "end of life"))
+
+    engine = live(sick_world(), ticks=20, policy=ASKING, at={8: retire})
+    assert engine.state.incidents["inc-0001"].outcome == "retired"
+    assert kinds(engine, "released") == []
+    assert engine.state.agents["a-0"].observed == "isolated"

@@ -12,13 +12,13 @@ from tests.unit.sentinel_fleet import LATENCY, Watch, at, batch
 
 def test_the_same_samples_give_the_same_judgement_twice() -> None:
     a, b = Watch(5, seed=21), Watch(5, seed=21)
-    for first, second in zip(a.run(0, 80), b.run(0, 80), strict=True):
+    for first, second in zip(a.run(0, 40), b.run(0, 40), strict=True):
         assert np.array_equal(first.nats, second.nats)
         assert first.findings == second.findings
     assert a.sentinel.snapshot() == b.sentinel.snapshot()
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(st.integers(0, 1000), st.randoms(use_true_random=False))
 def test_the_order_of_agents_in_a_batch_changes_nothing(seed: int, shuffle) -> None:  # type: ignore[no-untyped-def]
     straight, mixed = Watch(6, seed=seed), Watch(6, seed=seed)
@@ -33,7 +33,7 @@ def test_the_order_of_agents_in_a_batch_changes_nothing(seed: int, shuffle) -> N
 
 def test_several_samples_of_an_agent_in_one_batch_equal_batches_one_after_the_other() -> None:
     one, many = Watch(4, seed=22), Watch(4, seed=22)
-    for start in range(0, 60, 3):
+    for start in range(0, 36, 3):
         parts = [batch(tick, one.healthy()) for tick in range(start, start + 3)]
         for part in parts:
             one.sentinel.observe(part, at(start + 2))
@@ -80,7 +80,7 @@ def test_a_roster_that_grows_during_the_run_equals_one_that_was_full_from_the_st
 
 def test_absent_agents_do_not_disturb_present_ones() -> None:
     alone, beside = Watch(6, seed=25, types=6), Watch(6, seed=25, types=6)
-    for tick in range(60):
+    for tick in range(36):
         values = alone.healthy()
         some = np.array([0, 2, 5])
         alone.sentinel.observe(batch(tick, values[some], some), at(tick))
