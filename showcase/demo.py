@@ -45,7 +45,7 @@ HEAD_START_S = 3
 VIRTUAL_START_US = 1_767_225_600 * US
 """2026-01-01T00:00:00Z: where virtual time starts unless told otherwise."""
 
-DEMO_POLICY = Policy(mode="act", approvals=ApprovalsPolicy(severity_at=5.5, undo_window_s=3.0))
+DEMO_POLICY = Policy(mode="act", approvals=ApprovalsPolicy(severity_at=5.0, undo_window_s=3.0))
 """A demo acts, and asks sooner than the default would: what asks is what people come to see."""
 
 

@@ -33,6 +33,7 @@ APART_S = 90.0
 
 SHORT_ONSETS = (8 / 60, 15 / 60, 22 / 60)
 SHORT_JITTER = 1.5 / 60
+MOST_HARMFUL: tuple[InfectionKind, ...] = ("token_explosion", "tool_loop")
 
 OUTAGE_CHANCE = 0.5
 STAGGERED_CHANCE = 0.4
@@ -208,9 +209,13 @@ def _draw_common(cast: Cast, kind: float, which: float) -> tuple[str, str]:
 
 
 def _draw_short(rng: np.random.Generator, duration_s: float, cast: Cast, plan: ChaosPlan) -> Schedule:
-    """A short run (a live demo): two or three strong infections in its first third, that stay; an outage only if asked for."""
+    """A short run (a live demo): two or three strong infections in its first third, that stay; an outage only if asked for.
+
+    The first is one of those that do most harm, so that a person in front of the screen is asked something.
+    """
     count = min(len(cast), int(rng.integers(2, 4))) if plan.rate else 0
-    kinds = _cycled(rng, STRONG, count)
+    first = MOST_HARMFUL[int(rng.integers(len(MOST_HARMFUL)))]
+    kinds = (first, *_cycled(rng, tuple(kind for kind in STRONG if kind != first), count - 1))[:count]
     agents = rng.permutation(len(cast))[:count]
     infections = tuple(
         PlannedInfection(

@@ -34,6 +34,15 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 
+_PHI_LOW, _PHI_HIGH = np.float32(-0.3), np.float32(PHI_MAX)
+
+
+def _between(x: Floats, low: Floats | np.float32, high: Floats | np.float32) -> Floats:
+    """`np.clip` without its overhead, which small fleets feel."""
+    bounded: Floats = np.minimum(np.maximum(x, low), high)
+    return bounded
+
+
 def declare(arena: Arena, streams: int, continuous: int) -> None:
     """The arrays of this file, over agents."""
     arena.declare("count", np.float32, lead=(streams,))
@@ -72,7 +81,7 @@ class Residuals:
         self.expected = level if around is None else level + around.shape
         self.residual = x - self.expected
         phi = block["lagged"] / np.maximum(block["lagged2"], np.float32(1e-8))
-        self.phi = np.clip(phi * (1 + 4 / (self.count + 4)), -0.3, PHI_MAX)
+        self.phi = _between(phi * (1 + 4 / (self.count + 4)), _PHI_LOW, _PHI_HIGH)
         self.carried = block["before"] * ~fresh
         spread = np.maximum(np.sqrt(block["spread2"]), floors)
         self.own = np.maximum(np.sqrt(own2), floors)
@@ -82,11 +91,11 @@ class Residuals:
         self.innovation = innovation
         self.plain = innovation / scale
         if around is not None:
-            scale = np.maximum(scale * np.clip(around.rough, 0.2, 5.0), floors)
+            scale = np.maximum(scale * _between(around.rough, np.float32(0.2), np.float32(5.0)), floors)
             scale = np.sqrt(scale**2 + np.where(unknown, 0, around.doubt) ** 2)
         self.z = innovation / scale
         width = self.own * (np.float32(CLIP) * (1 + 10 / (self.count + 1)))
-        self.bounded_residual = np.clip(self.residual, -width, width)
+        self.bounded_residual = _between(self.residual, -width, width)
 
     def learn(self, seen: Mask, taught: Mask, calm: Mask) -> None:
         """Move the baselines: where the stream has a sample, may be learned, is without suspicion; all (continuous, n)."""
@@ -103,18 +112,18 @@ class Residuals:
         spread2, own2, lagged, before = block["spread2"], block["own2"], block["lagged"], block["before"]
         young = 1 + 10 / (count + 1)
         limit = np.float32(SPREAD_CLIP) * self.own * young
-        bounded = np.clip(self.innovation, -limit, limit)
+        bounded = _between(self.innovation, -limit, limit)
         spread2 += weight * (bounded * bounded - spread2)
-        bounded = np.clip(self.residual, -limit, limit)
+        bounded = _between(self.residual, -limit, limit)
         own2 += weight * (bounded * bounded - own2)
         weight *= self.carried != 0
         limit = np.float32(MEMORY_CLIP) * self.own * young
-        here, past = np.clip(self.residual, -limit, limit), np.clip(self.carried, -limit, limit)
+        here, past = _between(self.residual, -limit, limit), _between(self.carried, -limit, limit)
         lagged += weight * (here * past - lagged)
         lagged2 = block["lagged2"]
         lagged2 += weight * (past * past - lagged2)
         limit = np.float32(6) * self.own
-        np.copyto(before, np.clip(self.residual, -limit, limit), where=seen & ~first)
+        np.copyto(before, _between(self.residual, -limit, limit), where=seen & ~first)
 
 
 def memory(arena: Arena, agents: int) -> Floats:

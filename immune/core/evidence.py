@@ -102,6 +102,7 @@ class Assessment:
     idle      (agents,) bool, the agent said it is idle or done and has said nothing else since
     findings  agents that stand out, worst first; includes every agent with an alarm
     cohorts   shared causes, worst first
+    facts     exact facts that became others with this tick's samples: (agent, field, before, after, at_us)
     """
 
     now_us: int
@@ -113,6 +114,7 @@ class Assessment:
     idle: NDArray[np.bool_]
     findings: tuple[Finding, ...]
     cohorts: tuple[CohortFinding, ...] = ()
+    facts: tuple[tuple[int, str, str, str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

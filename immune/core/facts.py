@@ -6,14 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from immune.core.arena import Arena, Rows
-from immune.core.vitals import MISSING, Lexicon
+from immune.core.vitals import CONTEXT_FIELDS, MISSING, Lexicon
 
-FACTS = ("provider", "model", "version", "prompt_hash")
+FACTS = CONTEXT_FIELDS[:4]
 SAID = len(FACTS)
 """The facts are the first of the context fields, in the same order."""
 RECENT_US = 600_000_000
 
 Change = tuple[str, str, str, int]
+AgentChange = tuple[int, str, str, str, int]
+CodedChange = tuple[int, int, int, int, int]
+"""(agent, row of `FACTS`, code before, code after, at_us)."""
 
 
 def declare(arena: Arena) -> None:
@@ -23,18 +26,25 @@ def declare(arena: Arena) -> None:
     arena.declare("fact_at", np.int64, fill=-1, lead=(len(FACTS),))
 
 
-def arrive(arena: Arena, agents: Rows, at_us: NDArray[np.int64], codes: NDArray[np.int32]) -> bool:
-    """Take in what the samples of these agents (each once) say of themselves; True if anything became another than it was."""
+def arrive(arena: Arena, agents: Rows, at_us: NDArray[np.int64], codes: NDArray[np.int32]) -> list[CodedChange]:
+    """Take in what the samples of these agents (each once) say of themselves; returns what became another than it was."""
     told = codes[:, :SAID].T
     held = arena["fact"][:, agents]
     different = (told != held) & (told != MISSING)
     if not different.any():
-        return False
+        return []
     changed = different & (held != MISSING)
+    row, column = np.nonzero(changed)
+    index = agents.start + column if isinstance(agents, slice) else agents[column]
+    before, after, at = held[row, column], told[row, column], at_us[column]
     arena["fact"][:, agents] = np.where(different, told, held)
-    arena["fact_before"][:, agents] = np.where(changed, held, arena["fact_before"][:, agents])
-    arena["fact_at"][:, agents] = np.where(changed, at_us, arena["fact_at"][:, agents])
-    return True
+    arena["fact_before"][row, index], arena["fact_at"][row, index] = before, at
+    return sorted(zip(index.tolist(), row.tolist(), before.tolist(), after.tolist(), at.tolist(), strict=True))
+
+
+def in_words(changed: list[CodedChange], lexicon: Lexicon) -> tuple[AgentChange, ...]:
+    """Changes as (agent, field, before, after, at_us)."""
+    return tuple((agent, FACTS[row], lexicon.word(before), lexicon.word(after), at_us) for agent, row, before, after, at_us in changed)
 
 
 def changes(arena: Arena, lexicon: Lexicon, agent: int, onset_us: int, now_us: int) -> tuple[Change, ...]:

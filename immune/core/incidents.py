@@ -17,6 +17,7 @@ from immune.core.state import IncidentState, RunState
 
 US = 1_000_000
 EVIDENCE_KEPT = 6
+CHANGE_WORTH_TELLING = 0.5
 
 
 class Record(Protocol):
@@ -78,21 +79,25 @@ class Examiner:
                     self._open_agent(record, finding)
         return self.changes
 
-    def _judge(self, finding: Finding | CohortFinding) -> Judgement:
-        threshold, now_us = self.assessment.threshold_nats, self.assessment.now_us
-        agents = len(finding.agents) if isinstance(finding, CohortFinding) else 1
-        return Judgement(
-            severity=severity(finding.evidence, agents=agents, fleet=len(self.mirror.agents), threshold_nats=threshold, weights=self.policy.severity),
-            differential=differential(finding, self.catalogue, now_us=now_us, threshold_nats=threshold),
-            evidence=finding.evidence[:EVIDENCE_KEPT],
+    def _severity(self, finding: Finding | CohortFinding) -> Severity:
+        return severity(
+            finding.evidence,
+            agents=len(finding.agents) if isinstance(finding, CohortFinding) else 1,
+            fleet=len(self.mirror.agents),
+            threshold_nats=self.assessment.threshold_nats,
+            weights=self.policy.severity,
         )
+
+    def _judge(self, finding: Finding | CohortFinding) -> Judgement:
+        found = differential(finding, self.catalogue, now_us=self.assessment.now_us, threshold_nats=self.assessment.threshold_nats)
+        return Judgement(severity=self._severity(finding), differential=found, evidence=finding.evidence[:EVIDENCE_KEPT])
 
     def _open_agent(self, record: Record, finding: Finding) -> None:
         agent_id = self.mirror.agents[finding.agent]
         judgement = self._judge(finding)
         incident_id, cause = self._open(record, "agent", "", (agent_id,), finding, judgement)
         self.changes.fell_sick.append(finding.agent)
-        self._propose(record, incident_id, agent_id, judgement, cause)
+        self._propose(record, incident_id, agent_id, judgement.severity, finding, cause)
 
     def _open_cohort(self, record: Record, cohort: CohortFinding) -> None:
         names = tuple(self.mirror.agents[index] for index in cohort.agents)
@@ -123,8 +128,8 @@ class Examiner:
         cause = record(agents[0] if scope == "agent" else cohort or "fleet", event, correlation=incident_id)
         return incident_id, cause
 
-    def _propose(self, record: Record, incident_id: str, agent_id: str, judgement: Judgement, cause: str) -> None:
-        level, rule = self.policy.level_for(judgement.severity.value)
+    def _propose(self, record: Record, incident_id: str, agent_id: str, harm: Severity, finding: Finding, cause: str) -> None:
+        level, rule = self.policy.level_for(harm.value)
         known = self.state.incidents.get(incident_id)
         if level == "none" or (known and ev.LEVELS.index(level) <= ev.LEVELS.index(known.proposed)):
             return
@@ -133,8 +138,8 @@ class Examiner:
             level=level,
             mode=self.policy.mode_for(self.state.agents[agent_id].type),
             rule=rule,
-            severity=judgement.severity.value,
-            evidence=_notes(judgement.evidence),
+            severity=harm.value,
+            evidence=_notes(finding.evidence),
             policy_version=self.version,
         )
         record(agent_id, event, correlation=incident_id, cause=cause)
@@ -150,9 +155,9 @@ class Examiner:
         elif held:
             return  # nothing fresh is to be learned of an agent that is kept from working; least of all from its silence
         elif finding is not None and finding.present:
-            judgement = self._judge(finding)
-            cause = self._update(record, incident, finding.nats, incident.agents, judgement)
-            self._propose(record, incident.incident_id, incident.agents[0], judgement, cause or ev.event_id(incident.opened_seq))
+            harm = self._severity(finding)
+            cause = self._update(record, incident, finding, incident.agents, harm)
+            self._propose(record, incident.incident_id, incident.agents[0], harm, finding, cause or ev.event_id(incident.opened_seq))
         elif self.state.agents[incident.agents[0]].desired != "none" or self._under_treatment(incident.agents[0]):
             return  # a contained agent gets well by a probation or by a person, not by being kept from working
         elif self._away_us(incident, int(self.mirror.present_us[index])) >= self.policy.detection.close_after_s * US:
@@ -173,8 +178,7 @@ class Examiner:
         if cohort is not None and cohort.present:
             names = {self.mirror.agents[index]: None for index in cohort.agents}
             agents = tuple(dict.fromkeys((*incident.agents, *names)))
-            judgement = self._judge(cohort)
-            self._update(record, incident, cohort.nats, agents, judgement)
+            self._update(record, incident, cohort, agents, self._severity(cohort))
         elif self._away_us(incident, self.mirror.cohort_present_us.get(incident.cohort_key, 0)) >= self.policy.detection.close_after_s * US:
             self._close(record, incident, "recovered", self._stayed_away())
 
@@ -184,14 +188,19 @@ class Examiner:
     def _stayed_away(self) -> str:
         return f"no symptoms for {self.policy.detection.close_after_s:g} s"
 
-    def _update(self, record: Record, incident: IncidentState, nats: float, agents: tuple[str, ...], judgement: Judgement) -> str:
-        reason = self._reason_to_update(incident, agents, judgement)
+    def _update(self, record: Record, incident: IncidentState, finding: Finding | CohortFinding, agents: tuple[str, ...], harm: Severity) -> str:
+        # a differential for every open incident in every tick would cost more than all the rest; it is made when one is due
+        rose = harm.value >= incident.severity + 1.0
+        if not rose and self.assessment.now_us - incident.updated_at_us < self.policy.detection.update_every_s * US:
+            return ""
+        judgement = self._judge(finding)
+        reason = "severity rose" if rose else _what_changed(incident, agents, judgement)
         if not reason:
             return ""
         event = ev.IncidentUpdated(
             incident_id=incident.incident_id,
             agents=agents,
-            nats=nats,
+            nats=finding.nats,
             severity=judgement.severity.value,
             severity_why=judgement.severity.why,
             evidence=_notes(judgement.evidence),
@@ -202,26 +211,21 @@ class Examiner:
         subject = incident.agents[0] if incident.scope == "agent" else incident.cohort or "fleet"
         return record(subject, event, correlation=incident.incident_id, cause=ev.event_id(incident.opened_seq))
 
-    def _reason_to_update(self, incident: IncidentState, agents: tuple[str, ...], judgement: Judgement) -> str:
-        """Why an update is worth an event: rises of severity at once, changes of picture at the policy's pace."""
-        if judgement.severity.value >= incident.severity + 1.0:
-            return "severity rose"
-        if self.assessment.now_us - incident.updated_at_us < self.policy.detection.update_every_s * US:
-            return ""
-        if judgement.differential.top.kind != incident.top_kind:
-            return "another diagnosis leads"
-        if len(agents) > len(incident.agents):
-            return "more agents"
-        if abs(judgement.severity.value - incident.severity) >= 0.5:
-            return "severity changed"
-        return ""
-
     def _close(self, record: Record, incident: IncidentState, outcome: str, reason: str) -> None:
         event = ev.IncidentClosed(incident_id=incident.incident_id, outcome=outcome, reason=reason)  # type: ignore[arg-type]
         subject = incident.agents[0] if incident.scope == "agent" else incident.cohort or "fleet"
         record(subject, event, correlation=incident.incident_id, cause=ev.event_id(incident.opened_seq))
         if incident.scope == "agent":
             self.changes.recovered.append(self.state.agents[incident.agents[0]].index)
+
+
+def _what_changed(incident: IncidentState, agents: tuple[str, ...], judgement: Judgement) -> str:
+    """Why an update that is due is worth an event; empty when the picture is the same."""
+    if judgement.differential.top.kind != incident.top_kind:
+        return "another diagnosis leads"
+    if len(agents) > len(incident.agents):
+        return "more agents"
+    return "severity changed" if abs(judgement.severity.value - incident.severity) >= CHANGE_WORTH_TELLING else ""
 
 
 def in_common(cohort: CohortFinding) -> str:

@@ -105,10 +105,12 @@ class Sentinel:
         self._types = np.zeros(0, dtype=np.int32)
         self._rounds = 0
         self.probes = 0
+        self._changed: list[facts.CodedChange] = []
 
     def observe(self, batch: SampleBatch, now_us: int) -> Assessment:
         """Score the batch, then learn from it; several samples of an agent are taken in rounds, in time order."""
         self._enroll()
+        self._changed = []
         for rows in _rounds(batch.agent):
             self._round(batch if rows is None else batch.take(rows))
         return self._assess(now_us)
@@ -182,8 +184,9 @@ class Sentinel:
 
     def _round(self, batch: SampleBatch) -> None:
         agents = batch.agent.astype(np.intp)
-        silence.arrive(self.arena, agents, batch.at_us, batch.status, self.policy)
-        facts.arrive(self.arena, agents, batch.at_us, batch.codes)
+        here = _neighbours(agents)
+        silence.arrive(self.arena, here, batch.at_us, batch.status, self.policy)
+        self._changed += facts.arrive(self.arena, here, batch.at_us, batch.codes)
         told = np.asarray(~np.isnan(batch.values).all(axis=1))
         if not told.all():
             batch, agents = batch.take(told), agents[told]
@@ -208,7 +211,7 @@ class Sentinel:
 
     def _score(self, rows: Rows, part: slice, all_agents: Index, batch: SampleBatch, keys: NDArray[np.uint64], place: Place | None) -> None:
         """Score and then learn one chunk: samples `part` of the batch, which belong to the agents of `rows`."""
-        block = Block(self.arena, rows)
+        block = self.arena.block(rows)
         whole = part.start == 0 and part.stop == len(batch)
         reading = self._read(block, all_agents[part], batch if whole else batch.take(np.arange(part.start, part.stop)), keys[part])
         here = None if place is None else place.part(part)
@@ -271,7 +274,7 @@ class Sentinel:
         total = evidence.sum(axis=(0, 1)) - evidence[1, self.table.harmless_down].sum(axis=0) + frozen
         statistic = np.maximum(total, np.float32(0)) / (2 * np.maximum(active, 1) + 1)
         known = block["pace_count"] >= self.policy.min_samples
-        pace = np.where(known, np.clip(block["pace"], 0.001, 600.0), np.float32(self.period_s))
+        pace = np.where(known, np.minimum(np.maximum(block["pace"], np.float32(0.001)), np.float32(600)), np.float32(self.period_s))
         nats: Floats = (np.log(np.maximum(statistic, 1e-3)) + np.log(pace / self.period_s)).astype(np.float32)
         return nats
 
@@ -339,6 +342,7 @@ class Sentinel:
             idle=idle,
             findings=findings,
             cohorts=cohorts,
+            facts=facts.in_words(self._changed, self.lexicon),
         )
 
 
@@ -366,6 +370,10 @@ def _chunks(agents: Index) -> Iterator[tuple[Rows, slice]]:
     pieces = math.ceil(len(agents) / CHUNK)
     for piece in range(pieces):
         part = slice(piece * CHUNK, min(len(agents), (piece + 1) * CHUNK))
-        chosen = agents[part]
-        first, last = int(chosen[0]), int(chosen[-1])
-        yield (slice(first, last + 1) if last - first + 1 == len(chosen) else chosen), part
+        yield _neighbours(agents[part]), part
+
+
+def _neighbours(agents: Index) -> Rows:
+    """Ascending agents as a slice where none is left out between the first and the last."""
+    first, last = int(agents[0]), int(agents[-1])
+    return slice(first, last + 1) if last - first + 1 == len(agents) else agents

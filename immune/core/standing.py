@@ -56,6 +56,10 @@ def declare(arena: Arena, streams: int, continuous: int) -> None:
 def task_steps(block: Block, task_id: NDArray[np.int64], step: NDArray[np.int32]) -> NDArray[np.int32]:
     """Steps since the agent's last sample within the same task, (n,): 0 where a task begins, -1 where nothing is known of tasks."""
     task_before, step_before = block["task_before"], block["step_before"]
+    if (step < 0).all() and not task_id.any():
+        task_before[...] = task_id
+        step_before[...] = step
+        return np.full(len(step), -1, dtype=np.int32)
     advance = np.where((step >= 0) & (step_before >= 0), step - step_before, 1)
     named = (task_id != 0) & (task_before != 0)
     within = np.where(named, (task_id == task_before) & (advance > 0), (step >= 0) & (step_before >= 0) & (advance > 0))
@@ -70,6 +74,8 @@ def task_steps(block: Block, task_id: NDArray[np.int64], step: NDArray[np.int32]
 def task_growth(block: Block, x: Floats, seen: Mask, step: NDArray[np.int32], steps: NDArray[np.int32]) -> Floats:
     """How far each stream is above the task's first step, (continuous, n); NaN where that was not seen."""
     start = block["start"][: len(x)]
+    if (steps < 0).all() and (step < 0).all():
+        return np.zeros_like(x)
     begins = steps == 0
     if begins.any():
         np.copyto(start, np.where(seen & (step <= 1), x, np.float32(np.nan)), where=begins)

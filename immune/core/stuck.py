@@ -35,9 +35,12 @@ def advance(
     """Take in one sample each, values (vitals, n), NaN where missing; returns the e-detector, (n,)."""
     before = block["last_value"]
     told = ~np.isnan(values)
-    same = (values == before) | ~told
-    enough = told.sum(axis=0) >= VITALS_AT_LEAST
-    repeat = same.all(axis=0) & enough & (values > 0).any(axis=0)
+    same = values == before
+    same |= ~told
+    enough = np.add.reduce(told, axis=0, dtype=np.int8) >= VITALS_AT_LEAST
+    repeat = same.all(axis=0) & enough
+    if repeat.any():
+        repeat &= (values > 0).any(axis=0)
     np.copyto(before, values, where=told)
     repeats, chances, sr = block["repeats"], block["chances"], block["stuck_sr"]
     q = repeats / chances
@@ -48,6 +51,7 @@ def advance(
     repeats += repeat & taught
     chances += taught
     full = chances >= FORGET_AT
-    repeats *= np.where(full, np.float32(0.5), np.float32(1))
-    chances *= np.where(full, np.float32(0.5), np.float32(1))
+    if full.any():
+        repeats[full] *= np.float32(0.5)
+        chances[full] *= np.float32(0.5)
     return sr

@@ -49,6 +49,11 @@ class Lent:
     depth: Floats
 
 
+_LAST = np.float32(BINS - 1)
+_PER_QUARTER = np.float32(1 / np.log(1.25))
+_STAKES = np.array(STAKES, dtype=np.float32)[:, None, None]
+
+
 def declare(arena: Arena, streams: int) -> None:
     """The arrays of this file, over agents."""
     arena.declare("ranks", np.uint16, lead=(streams, SLOTS))
@@ -72,16 +77,17 @@ def z_bins(z: Floats) -> NDArray[np.int8]:
     y *= np.float32(5)
     y = np.copysign(y, z)
     y += np.float32(MIDDLE + 0.5)
-    np.clip(y, 0, BINS - 1, out=y)
+    np.maximum(y, np.float32(0), out=y)
+    np.minimum(y, _LAST, out=y)
     return y.astype(np.int8)
 
 
 def count_bins(x: Floats) -> NDArray[np.int8]:
     """Bins of whole numbers: 0 to 9 each its own, then a quarter wider each."""
     y = np.maximum(x, np.float32(1))
-    y = np.log(y * np.float32(0.1)) * np.float32(1 / np.log(1.25)) + np.float32(10)
+    y = np.log(y * np.float32(0.1)) * _PER_QUARTER + np.float32(10)
     y = np.where(x < 10, x, y)
-    return np.clip(y, 0, BINS - 1).astype(np.int8)
+    return np.minimum(np.maximum(y, np.float32(0)), _LAST).astype(np.int8)
 
 
 def lone_prior() -> Floats:
@@ -126,15 +132,16 @@ def rare_bets(block: Block, bins: NDArray[np.int8], first: int, lent: Lent, type
     share = (ranks + 1) / (own + borrowed + 1)
     share[:, 0] = 1
     edge = (share <= RARE).argmax(axis=1)
-    q = np.take_along_axis(share, edge[:, None], axis=1)[:, 0] * (np.float32(1.2) + 20 / (own[:, 0] + 20))
-    stakes = np.array(STAKES, dtype=np.float32)[:, None, None]
-    bets: Floats = 1 + stakes * ((bins >= edge) / np.minimum(q, 1) - 1)
+    counts, _, n = share.shape
+    q = share[np.arange(counts)[:, None], edge, np.arange(n)] * (np.float32(1.2) + 20 / (own[:, 0] + 20))
+    bets: Floats = 1 + _STAKES * ((bins >= edge) / np.minimum(q, 1) - 1)
     return bets
 
 
 def surprise(p: Floats) -> Floats:
     """``-Phi^-1(p)``, p kept away from 0 and 1."""
-    np.clip(p, MIN_P, 1 - MIN_P, out=p)
+    np.maximum(p, np.float32(MIN_P), out=p)
+    np.minimum(p, np.float32(1 - MIN_P), out=p)
     g: Floats = -ndtri(p)
     return g
 
