@@ -115,6 +115,6 @@ class JournalBrokenError(ImmuneError):
         super().__init__(what, field=f"run {run_id}, seq {seq}", way_out="restore a backup or export what precedes it")
 
 
-def _shorten(value: object, limit: int = 80) -> str:
+def _shorten(value: object, limit: int = 200) -> str:
     text = repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"

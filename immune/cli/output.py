@@ -27,7 +27,12 @@ DataDir = Annotated[
 ]
 Run = Annotated[str | None, typer.Option("--run", help="Which run; the newest one unless given.", show_default=False)]
 
-out = Console(highlight=False)
+GAP = 2
+FOLDED_WIDTH = 30
+PIPE_WIDTH = 200
+"""Whoever reads a pipe has no window; a table folded to 80 columns is of no use to grep."""
+
+out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 err = Console(stderr=True, highlight=False)
 
 
@@ -40,16 +45,36 @@ def emit(document: Any, as_json: bool, show: Callable[[], None]) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
-    """A table for people, or one sentence when there is nothing in it. Cells are text, never markup."""
+    """A table for people, or one sentence when there is nothing in it. Cells are text, never markup.
+
+    What does not fit side by side is written one below the other, because a column of single letters helps nobody.
+    """
     if not rows:
         out.print(empty, markup=False)
         return
+    texts = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(text) for text in (column, *(row[n] for row in texts))) for n, column in enumerate(columns)]
+    last_may_fold = sum(widths[:-1]) + GAP * len(widths) + min(widths[-1], FOLDED_WIDTH)
+    if last_may_fold > out.width:
+        _records(title, columns, texts)
+        return
     grid = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
-    for column in columns:
-        grid.add_column(column, overflow="fold")
-    for row in rows:
-        grid.add_row(*(escape(str(cell)) for cell in row))
+    for column, width in zip(columns[:-1], widths[:-1], strict=True):
+        grid.add_column(column, min_width=width)
+    grid.add_column(columns[-1], overflow="fold")
+    for row in texts:
+        grid.add_row(*(escape(text) for text in row))
     out.print(grid)
+
+
+def _records(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    if title:
+        out.print(title, style="bold", markup=False)
+    for row in rows:
+        out.print(row[0], style="bold", markup=False)
+        for column, text in zip(columns[1:], row[1:], strict=True):
+            if text:
+                out.print(f"  {column or 'note'}: {text}", markup=False)
 
 
 def run_guarded(app: typer.Typer, arguments: list[str]) -> int:

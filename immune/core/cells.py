@@ -47,7 +47,7 @@ class Place:
 
 
 class Cells:
-    """All curves, in one bounded pool of rows (row, node, stream)."""
+    """All curves, in one bounded pool of rows: ``nodes`` (row, node, what it adds to each stream, then how often it was seen)."""
 
     def __init__(self, continuous: int, limit: int = 200_000) -> None:
         self.limit = limit
@@ -55,10 +55,10 @@ class Cells:
         self.refused = 0
         self._learned = 0
         self.curves = Arena()
-        self.curves.declare("curve", np.float32, trail=(len(NODES), continuous))
-        self.curves.declare("seen", np.float32, trail=(len(NODES), continuous))
+        self._width = continuous
+        self.curves.declare("nodes", np.float32, trail=(len(NODES), 2 * continuous))
+        self.curves.declare("rough", np.float32, fill=1.0, trail=(len(NODES), continuous))
         self.curves.declare("rough_seen", np.float32, fill=5.0, trail=(len(NODES), continuous))
-        self.curves.declare("roughness", np.float32, fill=1.0, trail=(len(NODES), continuous))
         self.curves.declare("offset", np.float32, trail=(continuous,))
         self.curves.declare("offset_seen", np.float32, trail=(continuous,))
         self.agents = _directory(1)
@@ -137,80 +137,110 @@ class Cells:
 
     def expected(self, place: Place) -> tuple[Floats, Floats, Floats, Floats]:
         """(what the place adds to the level, how rough it is there, how often the type and the agent were there), each (n, continuous)."""
-        curve, seen, offset = self.curves["curve"], self.curves["seen"], self.curves["offset"]
-        low, high, weight = place.low, place.low + 1, place.weight[:, None]
-
-        def between(table: Floats, row: Index) -> Floats:
-            value = table[row, low]
-            value += weight * (table[row, high] - value)
-            return value
-
-        shape = between(curve, place.type_row) + offset[place.type_row]
-        times = between(seen, place.type_row)
-        own_times = between(seen, place.own_row)
-        rough = between(self.curves["roughness"], place.type_row)
-        own = between(curve, place.own_row) * (own_times / (own_times + 3))
-        own[place.own_row < 0] = 0
-        shape += own
-        shape[~place.placed] = 0
-        for table, value in ((times, 1e6), (own_times, 1e6), (rough, 1.0)):
-            table[~place.placed] = value
+        n, width = len(place.low), self._width
+        nodes = self._flat("nodes")
+        at = np.concatenate([place.type_row, place.own_row]) * len(NODES)
+        at[:n] += place.low
+        at[n:] += place.low
+        weight = place.weight[:, None]
+        found = nodes.take(at, axis=0)
+        above = nodes.take(at + 1, axis=0)
+        above -= found
+        above[:n] *= weight
+        above[n:] *= weight
+        found += above
+        rough = self._flat("rough").take(at[:n] + (place.weight > 0.5), axis=0)
+        times, own_times = found[:n, width:], found[n:, width:]
+        own = found[n:, :width] * (own_times / (own_times + 3))
+        nowhere = place.own_row < 0
+        if np.count_nonzero(nowhere):
+            own[nowhere] = 0
+        shape = found[:n, :width] + own
+        shape += self.curves["offset"].take(place.type_row, axis=0)
+        unplaced = ~place.placed
+        if np.count_nonzero(unplaced):
+            for table, value in ((shape, 0.0), (times, 1e6), (own_times, 1e6), (rough, 1.0)):
+                table[unplaced] = value
         return shape, rough, times, own_times
 
     def learn(self, place: Place, growth: Floats, rest: Floats, size: Floats, learned: NDArray[np.bool_]) -> None:
         """Move the curves; all (n, continuous). growth: above the task's first step, NaN where unknown; rest: the
         residual; size: the standardised innovation's absolute value.
         """
-        self._learn_offsets(place, rest, learned)
+        gate = learned.astype(np.float32)
         if self._learned % ROUGH_EVERY == 0:
-            nearest = place.low + (place.weight > 0.5)
-            self._learn_nodes("roughness", "rough_seen", place.type_row, nearest, np.minimum(size, 5) * np.float32(1.25), learned.astype(np.float32))
+            self._learn_roughness(place, np.minimum(size, np.float32(5)) * np.float32(1.25), gate)
         self._learned += 1
-        grown = learned & ~np.isnan(growth)
-        growth = np.where(grown, growth, 0)
-        high = place.low + 1
-        share = place.weight[:, None]
-        row = np.concatenate([place.type_row, place.type_row, place.own_row, place.own_row])
-        node = np.concatenate([place.low, high, place.low, high])
-        count = len(rest)
-        held = self.curves["curve"][row[2 * count :], node[2 * count :]]
-        held[:count] += rest
-        held[count:] += rest
-        value = np.concatenate([growth, growth, held])
-        weight = np.concatenate([grown * (1 - share), grown * share, learned * (1 - share), learned * share])
-        self._learn_nodes("curve", "seen", row, node, value, weight)
+        self._learn_own(place, rest, gate)
+        self._learn_types(place, growth, rest, gate)
 
-    def _learn_offsets(self, place: Place, rest: Floats, learned: NDArray[np.bool_]) -> None:
-        some = np.flatnonzero(place.type_row >= 0)
-        rows, inverse = np.unique(place.type_row[some], return_inverse=True)
-        total = np.zeros((len(rows), rest.shape[1]), dtype=np.float32)
-        count = np.zeros_like(total)
-        np.add.at(total, inverse, rest[some] * learned[some])
-        np.add.at(count, inverse, learned[some].astype(np.float32))
-        offset, weight = self.curves["offset"], self.curves["offset_seen"]
+    def _flat(self, name: str) -> Floats:
+        table = self.curves[name]
+        return table.reshape(-1, table.shape[-1])
+
+    def _learn_own(self, place: Place, rest: Floats, gate: Floats) -> None:
+        """Every agent is here once, so that its nodes are moved without grouping."""
+        some = np.flatnonzero(place.own_row >= 0)
+        at = place.own_row[some] * len(NODES) + place.low[some]
+        share = place.weight[some, None]
+        gate, rest = gate[some], rest[some]
+        for index, weight in ((at, gate * (1 - share)), (at + 1, gate * share)):
+            self._move(index, weight * rest, weight, against_itself=True)
+
+    def _learn_types(self, place: Place, growth: Floats, rest: Floats, gate: Floats) -> None:
+        grown = gate * ~np.isnan(growth)
+        growth = np.where(grown > 0, growth, np.float32(0))
+        share = place.weight[:, None]
+        parts = [rest * gate, gate, growth * (1 - share), grown * (1 - share), growth * share, grown * share]
+        at, sums = _grouped(place.type_row * len(NODES) + place.low, place.placed, np.concatenate(parts, axis=1))
+        if not len(at):
+            return
+        width = self._width
+        self._move(at, sums[:, 2 * width : 3 * width], sums[:, 3 * width : 4 * width])
+        self._move(at + 1, sums[:, 4 * width : 5 * width], sums[:, 5 * width :])
+        row = at // len(NODES)
+        starts = np.flatnonzero(np.concatenate([[True], row[1:] != row[:-1]]))
+        total, count = np.split(np.add.reduceat(sums[:, : 2 * width], starts, axis=0), 2, axis=1)
+        rows, offset, weight = row[starts], self.curves["offset"], self.curves["offset_seen"]
         before = weight[rows]
-        after = np.minimum(before, np.float32(OFFSET_SPAN)) + count
-        offset[rows] += np.divide(total, after + 2, out=np.zeros_like(total), where=count > 0)
+        offset[rows] += total / (np.minimum(before, np.float32(OFFSET_SPAN)) + count + 2)
         weight[rows] = np.minimum(before + count, np.float32(1e6))
 
-    def _learn_nodes(self, table: str, times: str, row: Index, node: Index, value: Floats, weight: Floats) -> None:
-        some = np.flatnonzero((row >= 0) & weight.any(axis=1))
-        if not len(some):
+    def _learn_roughness(self, place: Place, size: Floats, gate: Floats) -> None:
+        nearest = place.low + (place.weight > 0.5)
+        at, sums = _grouped(place.type_row * len(NODES) + nearest, place.placed, np.concatenate([size * gate, gate], axis=1))
+        if not len(at):
             return
-        places, inverse = np.unique(row[some] * len(NODES) + node[some], return_inverse=True)
-        shape = (len(places), value.shape[1])
-        total, weights = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
-        np.add.at(total, inverse, weight[some] * value[some])
-        np.add.at(weights, inverse, weight[some])
-        row, node = np.divmod(places, len(NODES))
-        curve, seen = self.curves[table], self.curves[times]
-        before = seen[row, node]
+        total, weight = np.split(sums, 2, axis=1)
+        rough, seen = self._flat("rough"), self._flat("rough_seen")
+        before, held = seen[at], rough[at]
         remembered = np.minimum(before, np.float32(CELL_SPAN))
-        after = remembered + weights
-        held = curve[row, node]
-        np.divide(remembered * held + total, after, out=held, where=weights > 0)
-        curve[row, node] = held
-        seen[row, node] = np.minimum(before + weights, np.float32(1e6))
+        rough[at] = np.where(weight > 0, (remembered * held + total) / (remembered + weight), held)
+        seen[at] = np.minimum(before + weight, np.float32(1e6))
+
+    def _move(self, at: Index, total: Floats, weight: Floats, *, against_itself: bool = False) -> None:
+        """Weighted means at these nodes, each here once: `total` is a weighted sum of values, or of what they are above the mean."""
+        nodes, width = self._flat("nodes"), self._width
+        found = nodes.take(at, axis=0)
+        held, before = found[:, :width], found[:, width:]
+        remembered = np.minimum(before, np.float32(CELL_SPAN))
+        if not against_itself:
+            total = total - weight * held
+        held += total / np.maximum(remembered + weight, np.float32(1e-9))
+        before += weight
+        np.minimum(before, np.float32(1e6), out=before)
+        nodes[at] = found
+
+
+def _grouped(at: Index, some: NDArray[np.bool_], summands: Floats) -> tuple[Index, Floats]:
+    """(places, sums of the rows of `summands` at each), places ascending."""
+    chosen = np.flatnonzero(some)
+    if not len(chosen):
+        return chosen, summands[:0]
+    order = chosen[np.argsort(at[chosen], kind="stable")]
+    at = at[order]
+    starts = np.flatnonzero(np.concatenate([[True], at[1:] != at[:-1]]))
+    return at[starts], np.add.reduceat(summands[order], starts, axis=0)
 
 
 def _directory(room: int) -> Arena:

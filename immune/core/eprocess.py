@@ -25,6 +25,7 @@ Mask = NDArray[np.bool_]
 
 _SLOPES = np.array(LAMBDAS, dtype=np.float32)[:, None, None]
 _FALL = -_SLOPES * np.float32(DELTA) - _SLOPES * _SLOPES * np.float32(0.5)
+_SHARE = np.float32(1 / len(LAMBDAS))
 _BOTH = np.exp(2 * _FALL)
 
 
@@ -54,7 +55,7 @@ def advance(sr: Floats, g: Floats, seen: Mask, cap: np.float32, bets: Floats | N
     down = np.divide(_BOTH, up)
     if bets is not None:
         up[-bets.shape[0] :, -bets.shape[1] :] = bets
-    if seen.all():
+    if np.count_nonzero(seen) == seen.size:
         sr += np.float32(1)
     else:
         np.copyto(up, np.float32(1), where=~seen)
@@ -63,5 +64,5 @@ def advance(sr: Floats, g: Floats, seen: Mask, cap: np.float32, bets: Floats | N
     sr[0] *= up
     sr[1] *= down
     np.minimum(sr, cap, out=sr)
-    mean: Floats = sr.sum(axis=1) * np.float32(1 / len(LAMBDAS))
+    mean: Floats = np.add.reduce(sr, axis=1) * _SHARE
     return mean

@@ -31,7 +31,7 @@ def arrive(arena: Arena, agents: Rows, at_us: NDArray[np.int64], codes: NDArray[
     told = codes[:, :SAID].T
     held = arena["fact"][:, agents]
     different = (told != held) & (told != MISSING)
-    if not different.any():
+    if not np.count_nonzero(different):
         return []
     changed = different & (held != MISSING)
     row, column = np.nonzero(changed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from immune.core.arena import Arena
+from immune.core.arena import Arena, Rows
 from immune.core.surprise import BINS, BORROWED, LONE_BORROWED, SLOTS, Lent, lone_prior
 
 POOL_LIMIT = 40_000.0
@@ -18,8 +18,14 @@ REFRESH_ROUNDS = 16
 KNOWN_FROM = 15
 """An agent speaks for its type from this many samples on."""
 GUESS_WEIGHT = 8.0
-FADE = 600.0
+HUMBLE = 20.0
+HUMBLE_MAX = 12.0
+"""Surprise counts ``sqrt(n / (n + h))`` after n samples, h = `HUMBLE` for counts, ``2 HUMBLE (1 + phi) / (1 - phi)``, at most `HUMBLE_MAX`
+times it, for the rest: level and spread are themselves uncertain, the more so the less the samples differ."""
+PHI_LOOSE = 0.4
 LEVEL_PRIOR_MAX = 20.0
+
+_ROWS = np.arange(256)[:, None]
 
 Floats = NDArray[np.float32]
 
@@ -41,31 +47,56 @@ class Peers:
         self.arena.declare("voters", np.float32, trail=(streams,))
         self.arena.declare("calibration", np.float32, fill=1.0, trail=(streams,))
         self._guess = lone_prior()
+        self._gathered: dict[tuple[int, int], Lent] = {}
 
     def grow(self, types: int) -> None:
         """Make room for this many types."""
         old = self.arena.size
         if types > old:
+            self._gathered.clear()
             self.arena.grow(types)
             self._share(slice(old, types))
 
-    def lent(self) -> Lent:
-        """What every type lends."""
-        return Lent(share=self.arena["share"], borrowed=self.arena["borrowed"], depth=self.arena["depth"])
+    def lent(self, types: NDArray[np.int32], rows: Rows | None = None) -> Lent:
+        """What agents of these types, (n,), may borrow; kept until the next `refresh` for neighbours, named by their `rows`."""
+        key = (rows.start, rows.stop) if isinstance(rows, slice) else None
+        known = None if key is None else self._gathered.get(key)
+        if known is None:
+            known = self._gather(types)
+            if key is not None:
+                self._gathered[key] = known
+        return known
 
-    def widening(self, own: Floats, count: Floats, types: NDArray[np.int32]) -> Floats:
-        """What to divide surprise by, (streams, n): the sd that block sums show beyond independence, the type's share fading."""
-        trust = count / (count + np.float32(FADE))
-        variance = trust * own + (1 - trust) * self.arena["calibration"][types].T
-        widening: Floats = np.sqrt(np.maximum(np.float32(1.2) * variance - np.float32(0.4), np.float32(1)))
-        return widening
+    def _gather(self, types: NDArray[np.int32]) -> Lent:
+        arena, streams = self.arena, self.arena["share"].shape[1]
+        memory = np.abs(arena["phi"][types].T)
+        humble = np.full((streams, len(types)), HUMBLE, dtype=np.float32)
+        humble[: self._continuous] *= np.minimum(2 * (1 + memory) / (1 - memory), np.float32(HUMBLE_MAX))
+        dependent = np.ones((streams, len(types)), dtype=np.bool_)
+        dependent[: self._continuous] = arena["phi"][types].T > PHI_LOOSE
+        return Lent(
+            share=arena["share"].reshape(-1),
+            place=(types.astype(np.intp) * streams + np.arange(streams)[:, None]) * SLOTS,
+            borrowed=np.ascontiguousarray(arena["borrowed"][types].T),
+            depth=np.ascontiguousarray(arena["depth"][types].T),
+            calibration=np.ascontiguousarray(arena["calibration"][types].T),
+            humble=humble,
+            dependent=dependent,
+        )
+
+    def forget_gathered(self) -> None:
+        """What types lend has changed."""
+        self._gathered.clear()
 
     def learn(self, types: NDArray[np.int32], bins: NDArray[np.int8], learned: NDArray[np.bool_]) -> None:
         """Pool the bins, (streams, n), of samples that were learned."""
         streams, pool = len(bins), self.arena["pool"]
-        flat = (types[None, :].astype(np.intp) * streams + np.arange(streams)[:, None]) * BINS + bins
+        flat = (types[None, :].astype(np.intp) * streams + _ROWS[:streams]) * BINS + bins
         size = self.arena.size * streams * BINS
-        pool[: self.arena.size] += np.bincount(flat[learned], minlength=size).reshape(self.arena.size, streams, BINS).astype(np.float32)
+        if size < flat.size:
+            pool[: self.arena.size] += np.bincount(flat[learned], minlength=size).reshape(self.arena.size, streams, BINS).astype(np.float32)
+        else:
+            np.add.at(pool.reshape(-1), flat[learned], np.float32(1))
 
     def refresh(self, types: NDArray[np.int32], count: Floats, level: Floats, own2: Floats, calibration: Floats, phi: Floats) -> None:
         """Sum the members up: count, level (streams, agents) and own2 (continuous, agents) of the agents' baselines."""
@@ -91,6 +122,7 @@ class Peers:
             spreads[:size, row] = within
             weights[:size, row] = np.where(members >= 3, np.minimum(within / (apart + 1e-6), LEVEL_PRIOR_MAX), 0)
         self._share(slice(0, size))
+        self._gathered.clear()
 
     def _share(self, rows: slice) -> None:
         pool, voters = self.arena["pool"][rows], self.arena["voters"][rows]

@@ -26,6 +26,7 @@ from immune.core.peers import REFRESH_ROUNDS, Peers
 from immune.core.policy import DetectionPolicy
 from immune.core.shared_cause import SharedCause
 from immune.core.streams import StreamTable
+from immune.core.surprise import Lent
 from immune.core.vitals import CONTEXT_FIELDS, Lexicon, Roster, SampleBatch, VitalSchema
 
 CHUNK = 1024
@@ -36,13 +37,8 @@ HOLD_SHARE = 0.5
 GROUND = np.float32(math.exp(4.0))
 """A stream with evidence above this teaches its spread, memory and calibration nothing, its level a quarter."""
 GROUND_LOOSE = np.float32(math.exp(9.0))
-HUMBLE = 20.0
-HUMBLE_MAX = 12.0
-"""Surprise counts ``sqrt(n / (n + h))`` after n samples, h = `HUMBLE` for counts, ``2 HUMBLE (1 + phi) / (1 - phi)``, at most `HUMBLE_MAX`
-times it, for the rest: level and spread are themselves uncertain, the more so the less the samples differ."""
 KNOWN_FROM = 60
-PHI_LOOSE = 0.4
-"""The same for young streams and those whose type remembers itself (runs of surprise are first of all a lesson in dependence), and for
+"""The looser ground: for young streams and those whose type remembers itself (runs of surprise are first of all a lesson in dependence), and for
 counts (leaving out lucky hits would make the next ones look rarer than they are: measured, 36 false alarms where there were none)."""
 TASK = CONTEXT_FIELDS.index("task")
 
@@ -57,6 +53,7 @@ class Reading:
 
     block: Block
     types: NDArray[np.int32]
+    lent: Lent
     at_us: NDArray[np.int64]
     x: Floats
     seen: Mask
@@ -166,6 +163,7 @@ class Sentinel:
             offset += length
         self.arena.unpack(parts[0])
         self.peers.arena.unpack(parts[1])
+        self.peers.forget_gathered()
         self.cells.unpack(parts[2:5])
         self.cells.counters = head["cells"]
         self.shared.unpack(parts[5])
@@ -187,8 +185,8 @@ class Sentinel:
         here = _neighbours(agents)
         silence.arrive(self.arena, here, batch.at_us, batch.status, self.policy)
         self._changed += facts.arrive(self.arena, here, batch.at_us, batch.codes)
-        told = np.asarray(~np.isnan(batch.values).all(axis=1))
-        if not told.all():
+        told = ~np.logical_and.reduce(np.isnan(batch.values), axis=1)
+        if np.count_nonzero(told) < len(told):
             batch, agents = batch.take(told), agents[told]
         if not len(agents):
             return
@@ -231,60 +229,59 @@ class Sentinel:
         types = self._types[agents]
         self._begin(block, types, seen)
         repeats = values[table.columns[: table.first_ratio]].astype(np.float32)
-        return Reading(block=block, types=types, at_us=batch.at_us, x=x, seen=seen, step=batch.step, steps=steps, uniform=uniform, repeats=repeats)
+        lent = self.peers.lent(types, block.rows)
+        return Reading(
+            block=block, types=types, lent=lent, at_us=batch.at_us, x=x, seen=seen, step=batch.step, steps=steps, uniform=uniform, repeats=repeats
+        )
 
     def _judge(self, reading: Reading, around: Surroundings | None) -> Judgement:
-        block, x, smooth, types = reading.block, reading.x, self.table.continuous, reading.types
+        block, x, smooth = reading.block, reading.x, self.table.continuous
         grown = standing.task_growth(block, x[:smooth], reading.seen[:smooth], reading.step, reading.steps)
         residuals = baseline.Residuals(block, x[:smooth], reading.steps == 0, self.table.floors, around)
-        count, lent = block["count"], self.peers.lent()
-        judged = reading.seen & (count >= self.policy.min_samples)
+        count, lent = block["count"], reading.lent
+        known = count >= self.policy.min_samples
+        judged = reading.seen & known
         bins = np.concatenate([surprise.z_bins(residuals.z), surprise.count_bins(x[smooth:])])
-        raw = surprise.surprise(surprise.p_values(block, bins, lent, types, reading.uniform))
-        memory = np.abs(self.peers.arena["phi"][types].T)
-        humble = np.full_like(count, HUMBLE)
-        humble[:smooth] *= np.minimum(2 * (1 + memory) / (1 - memory), np.float32(HUMBLE_MAX))
-        g = raw * np.sqrt(count / (count + humble))
-        g /= self.peers.widening(block["calibration"], count, types)
-        told = reading.seen.copy()
+        raw = surprise.surprise(surprise.p_values(block, bins, lent, reading.uniform))
+        g = raw * np.sqrt(count / (count + lent.humble))
+        g /= surprise.widening(block["calibration"], count, lent)
+        told = reading.seen if around is None else reading.seen.copy()
         if around is not None:
             times, visits = around.times, around.visits
             g[:smooth] *= np.sqrt(times / (times + 3) * (visits + 1) / (visits + 4))
             judged[:smooth] &= times >= SAY_FROM
             told[:smooth] &= (times >= SAY_FROM) | (reading.step <= 0)
         np.copyto(g, 0, where=~judged)
-        bets = surprise.rare_bets(block, bins[smooth:], smooth, lent, types)
+        bets = surprise.rare_bets(block, bins[smooth:], smooth, lent)
         evidence = eprocess.advance(block["sr"], g, judged, self._cap, bets)
         learning = ~block["held"] & ((block["nats"] < HOLD_SHARE * self.threshold_nats) | standing.probing(block))
         ready = block["samples"] >= self.policy.min_samples
         frozen = stuck.advance(block, reading.repeats, ready, learning, reading.at_us, self._cap)
-        deviation = np.concatenate([residuals.residual, x[smooth:] - block["level"][smooth:]])
         expected = np.concatenate([residuals.expected, block["level"][smooth:]])
-        nats = self._nats(block, evidence, frozen)
+        deviation = x - expected
+        nats = self._nats(block, evidence, frozen, known)
         standing.advance(block, evidence, g, judged, reading.seen, deviation, expected, nats, reading.at_us, self.threshold_nats)
         return Judgement(residuals=residuals, bins=bins, raw=raw, judged=judged, told=told, evidence=evidence, learning=learning, grown=grown)
 
-    def _nats(self, block: Block, evidence: Floats, frozen: Floats) -> Floats:
+    def _nats(self, block: Block, evidence: Floats, frozen: Floats, known: Mask) -> Floats:
         """Ln of the mean over streams, signs and the stall process, on the scale of the fleet's clock.
 
         An agent with another pace than the period has another number of samples a day, hence another threshold; the difference
         is taken off here, so that one threshold serves all.
         """
-        active = (block["count"] >= self.policy.min_samples).sum(axis=0)
-        total = evidence.sum(axis=(0, 1)) - evidence[1, self.table.harmless_down].sum(axis=0) + frozen
-        statistic = np.maximum(total, np.float32(0)) / (2 * np.maximum(active, 1) + 1)
-        known = block["pace_count"] >= self.policy.min_samples
-        pace = np.where(known, np.minimum(np.maximum(block["pace"], np.float32(0.001)), np.float32(600)), np.float32(self.period_s))
-        nats: Floats = (np.log(np.maximum(statistic, 1e-3)) + np.log(pace / self.period_s)).astype(np.float32)
+        active = np.maximum(np.add.reduce(known, axis=0, dtype=np.float32), np.float32(1))
+        total = np.add.reduce((evidence * self.table.counted).reshape(-1, len(active)), axis=0) + frozen
+        statistic = total / (2 * active + 1)
+        paced = block["pace_count"] >= self.policy.min_samples
+        pace = np.where(paced, np.minimum(np.maximum(block["pace"], np.float32(0.001)), np.float32(600)), np.float32(self.period_s))
+        nats: Floats = np.log(np.maximum(statistic, np.float32(1e-3)) * (pace * np.float32(1 / self.period_s)))
         return nats
 
     def _learn(self, reading: Reading, judgement: Judgement, here: Place | None) -> None:
         block, smooth, count = reading.block, self.table.continuous, reading.block["count"]
         residuals, learning = judgement.residuals, judgement.learning
-        loose = count < KNOWN_FROM
-        loose[:smooth] |= self.peers.arena["phi"][reading.types].T > PHI_LOOSE
-        loose[smooth:] = True
-        calm = judgement.evidence.max(axis=0) < np.where(loose, GROUND_LOOSE, GROUND)
+        loose = (count < KNOWN_FROM) | reading.lent.dependent
+        calm = np.maximum(*judgement.evidence) < np.where(loose, GROUND_LOOSE, GROUND)
         taught = judgement.told & learning
         settled = taught & calm & (count >= 3)
         surprise.learn_calibration(block, judgement.raw, judgement.judged & learning & calm)
@@ -297,9 +294,8 @@ class Sentinel:
             learned = (reading.seen[:smooth] & learning & calm[:smooth]).T
             rest = np.where(count[:smooth] > 3, residuals.bounded_residual, np.float32(0))
             self.cells.learn(here, judgement.grown.T, rest.T, np.abs(residuals.plain).T, learned)
-        samples, turn = block["samples"], block["turn"]
-        samples += 1
-        turn += 1
+        for name in ("samples", "turn"):
+            block[name] += 1
 
     def _surroundings(self, block: Block, here: Place) -> Surroundings:
         """What the place in the task says; the doubt is half the curve's slope here at first, less with each visit."""
@@ -313,7 +309,7 @@ class Sentinel:
         """An agent's first sample of a stream starts from its type's level, as far as the type's agents agree."""
         smooth = self.table.continuous
         first = (block["count"][:smooth] == 0) & seen[:smooth] & (block["samples"] == 0)
-        if not first.any():
+        if not np.count_nonzero(first):
             return
         peers = self.peers.arena
         weight = peers["level_weight"][types].T
@@ -354,7 +350,7 @@ def _rounds(agents: NDArray[np.int32]) -> Iterator[Index | None]:
     """Rows by round: in each round an agent has one sample, rows ordered by agent. None stands for all rows as they are."""
     if not len(agents):
         return
-    if len(agents) == 1 or (agents[1:] > agents[:-1]).all():
+    if len(agents) == 1 or np.count_nonzero(agents[1:] > agents[:-1]) == len(agents) - 1:
         yield None
         return
     order = np.argsort(agents, kind="stable")

@@ -58,7 +58,7 @@ def arrive(arena: Arena, agents: Rows, at_us: NDArray[np.int64], status: NDArray
     arena["gap_peak"][agents] = peak
     arena["gap_count"][agents] = count + working
     pausing = heard & (said == IDLE)
-    if pausing.any():
+    if np.count_nonzero(pausing):
         arena["rest_count"][agents] += pausing
         rest = arena["rest_peak"][agents]
         arena["rest_peak"][agents] = np.where(pausing, np.maximum(gap, rest), rest)

@@ -25,6 +25,7 @@ PROBE_FOR = 30
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+_RECENT = np.float32(RECENT)
 _E_ONSET = np.float32(np.exp(ONSET_NATS))
 _E_HOT = np.float32(np.exp(HOT_NATS))
 
@@ -56,7 +57,7 @@ def declare(arena: Arena, streams: int, continuous: int) -> None:
 def task_steps(block: Block, task_id: NDArray[np.int64], step: NDArray[np.int32]) -> NDArray[np.int32]:
     """Steps since the agent's last sample within the same task, (n,): 0 where a task begins, -1 where nothing is known of tasks."""
     task_before, step_before = block["task_before"], block["step_before"]
-    if (step < 0).all() and not task_id.any():
+    if not np.count_nonzero(step >= 0) and not np.count_nonzero(task_id):
         task_before[...] = task_id
         step_before[...] = step
         return np.full(len(step), -1, dtype=np.int32)
@@ -74,10 +75,10 @@ def task_steps(block: Block, task_id: NDArray[np.int64], step: NDArray[np.int32]
 def task_growth(block: Block, x: Floats, seen: Mask, step: NDArray[np.int32], steps: NDArray[np.int32]) -> Floats:
     """How far each stream is above the task's first step, (continuous, n); NaN where that was not seen."""
     start = block["start"][: len(x)]
-    if (steps < 0).all() and (step < 0).all():
+    if not np.count_nonzero(steps >= 0) and not np.count_nonzero(step >= 0):
         return np.zeros_like(x)
     begins = steps == 0
-    if begins.any():
+    if np.count_nonzero(begins):
         np.copyto(start, np.where(seen & (step <= 1), x, np.float32(np.nan)), where=begins)
     growth: Floats = x - start
     np.copyto(growth, 0, where=step < 0)
@@ -115,13 +116,12 @@ def advance(
     sums[1] += deviation * marked
     sums[2] += expected * marked
     sums[3] += g
-    recent = block["g_recent"]
-    recent += np.float32(RECENT) * judged * (g - recent)
-    lately = block["r_recent"]
-    lately += np.float32(RECENT) * marked * (deviation - lately)
+    recent, lately = block["g_recent"], block["r_recent"]
+    recent += (g - recent) * (judged * _RECENT)
+    lately += (deviation - lately) * (marked * _RECENT)
     hot: Mask = evidence >= _E_HOT
     np.copyto(block["hot"], hot)
-    hot_any = np.asarray(hot.any(axis=(0, 1)))
+    hot_any = np.logical_or.reduce(hot.reshape(-1, hot.shape[2]), axis=0)
     np.copyto(block["hot_any"], hot_any)
     np.copyto(block["nats"], nats)
     _follow(block, hot, hot_any, nats, threshold_nats)
@@ -135,7 +135,7 @@ def _follow(block: Block, hot: Mask, hot_any: Mask, nats: Floats, threshold_nats
     waiting[...] = np.where(stopped & (waiting < PROBE_AFTER + PROBE_FOR), waiting + 1, 0)
     stuck_now = block["stuck_sr"] >= _E_HOT
     present[...] = stuck_now
-    if hot_any.any():
+    if np.count_nonzero(hot_any):
         column = np.flatnonzero(hot_any)
         recent, sums = block["g_recent"][:, column], block["sums"][:, :, column]
         wanted = np.clip(0.5 * np.abs(sums[3]) / np.maximum(sums[0], 1), 0.3, 0.8)
@@ -143,7 +143,7 @@ def _follow(block: Block, hot: Mask, hot_any: Mask, nats: Floats, threshold_nats
         present[column] |= fresh.any(axis=0)
     calm[...] = np.where((over | block["held"]) & ~present, np.minimum(calm, 250) + 1, 0)
     rested = (calm >= CALM_SAMPLES) & over
-    if rested.any():
+    if np.count_nonzero(rested):
         column = np.flatnonzero(rested)
         block["sr"][..., column] = 0
         block["stuck_sr"][column] = 0

@@ -73,7 +73,8 @@ class StreamTable:
         self.columns = np.array([stream.column for stream in self.streams if stream.column >= 0], dtype=np.intp)
         self.rows = np.array([row for row, stream in enumerate(self.streams) if stream.column >= 0], dtype=np.intp)
         self.shares = np.array([row for row, s in enumerate(continuous) if s.scale == "logit"], dtype=np.intp)
-        self.harmless_down = np.array([row for row, s in enumerate(self.streams) if s.name in HARMLESS_DOWN], dtype=np.intp)
+        self.counted = np.ones((2, len(self.streams), 1), dtype=np.float32)
+        self.counted[1, [s.name in HARMLESS_DOWN for s in self.streams]] = 0
         self.first_ratio = self.continuous - len(RATIOS)
         self.units = np.array([s.unit for s in continuous], dtype=np.float32)[:, None]
         self.dithers = np.array([s.dither for s in continuous], dtype=np.float32)[:, None]
@@ -120,7 +121,7 @@ class StreamTable:
 
     def context_growth(self, context: NDArray[np.float64], before: Floats, steps: NDArray[np.int32]) -> Floats:
         """Tokens of context per step since the agent's last sample, (n,); `steps` is 0 where the two are not of one task."""
-        if not (steps > 0).any():
+        if not np.count_nonzero(steps > 0):
             return np.full(len(steps), np.nan, dtype=np.float32)
         grown = np.maximum(context - before, 0.0) / np.maximum(steps, 1)
         return np.where(steps > 0, grown, np.nan).astype(np.float32)

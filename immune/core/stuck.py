@@ -38,8 +38,8 @@ def advance(
     same = values == before
     same |= ~told
     enough = np.add.reduce(told, axis=0, dtype=np.int8) >= VITALS_AT_LEAST
-    repeat = same.all(axis=0) & enough
-    if repeat.any():
+    repeat = np.logical_and.reduce(same, axis=0) & enough
+    if np.count_nonzero(repeat):
         repeat &= (values > 0).any(axis=0)
     np.copyto(before, values, where=told)
     repeats, chances, sr = block["repeats"], block["chances"], block["stuck_sr"]
@@ -51,7 +51,7 @@ def advance(
     repeats += repeat & taught
     chances += taught
     full = chances >= FORGET_AT
-    if full.any():
+    if np.count_nonzero(full):
         repeats[full] *= np.float32(0.5)
         chances[full] *= np.float32(0.5)
     return sr

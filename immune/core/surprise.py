@@ -33,6 +33,8 @@ RARE = 0.1
 STAKES = (0.1, 0.3)
 FADE = 150.0
 """Own samples at which the borrowed ones count half."""
+OWN_FADE = 600.0
+"""The same for the block variance."""
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -40,17 +42,25 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lent:
-    """What types lend: share (types, streams, SLOTS) cumulated shares of bins, borrowed (types, streams) how many samples they
-    count for, depth (types, streams) how many they rest on.
+    """What n agents borrow from their types, each (streams, n).
+
+    share   cumulated shares of bins of all types, flat; `place` says where those of an agent and stream begin
+    borrowed, depth  how many samples the shares count for, and how many they rest on
+    calibration  block variance · humble  samples at which surprise counts ``sqrt(1/2)`` · dependent  the type remembers itself, or a count
     """
 
     share: Floats
+    place: NDArray[np.intp]
     borrowed: Floats
     depth: Floats
+    calibration: Floats
+    humble: Floats
+    dependent: Mask
 
 
 _LAST = np.float32(BINS - 1)
 _PER_QUARTER = np.float32(1 / np.log(1.25))
+_SLOTS_DOWN = np.arange(SLOTS, dtype=np.intp)[:, None]
 _STAKES = np.array(STAKES, dtype=np.float32)[:, None, None]
 
 
@@ -99,27 +109,32 @@ def lone_prior() -> Floats:
     return cumulated
 
 
-def p_values(block: Block, bins: NDArray[np.int8], lent: Lent, types: NDArray[np.int32], uniform: Floats) -> Floats:
-    """Upper p-values of n samples, each (streams, n); `types` (n,) says whose bins an agent borrows."""
-    ranks = block["ranks"]
-    rows = np.arange(len(bins))[:, None]
+def p_values(block: Block, bins: NDArray[np.int8], lent: Lent, uniform: Floats) -> Floats:
+    """Upper p-values of n samples, each (streams, n)."""
+    ranks, width, start = block.flat("ranks")
+    streams, n = bins.shape
     place = bins.astype(np.intp)
-    columns = np.arange(bins.shape[1])
-    own_from = ranks[rows, place, columns].astype(np.float32)
-    own_above = ranks[rows, place + 1, columns].astype(np.float32)
-    own = ranks[:, 0].astype(np.float32)
-    borrowed = lent.borrowed[types].T / (1 + own * np.float32(1 / FADE))
+    index = place * width
+    index += np.arange(start, start + streams * SLOTS * width, SLOTS * width)[:, None]
+    index += np.arange(n)
+    own_from = ranks.take(index).astype(np.float32)
+    index += width
+    own_above = ranks.take(index).astype(np.float32)
+    own = block["ranks"][:, 0].astype(np.float32)
+    borrowed = lent.borrowed / (1 + own * np.float32(1 / FADE))
     total = own + borrowed
-    grain = (total + 1) / (own + lent.depth[types].T + 1)
-    lent_from = lent.share[types, rows, place]
-    lent_above = lent.share[types, rows, place + 1]
+    grain = (total + 1) / (own + lent.depth + 1)
+    place += lent.place
+    lent_from = lent.share.take(place)
+    place += 1
+    lent_above = lent.share.take(place)
     above = own_above + borrowed * lent_above
     equal = own_from - own_above + borrowed * (lent_from - lent_above)
     p: Floats = (above + uniform * (equal + grain)) / (total + grain)
     return p
 
 
-def rare_bets(block: Block, bins: NDArray[np.int8], first: int, lent: Lent, types: NDArray[np.int32]) -> Floats:
+def rare_bets(block: Block, bins: NDArray[np.int8], first: int, lent: Lent) -> Floats:
     """Factors of bets on a rare count, (len(STAKES), counts, n): ``1 + stake * (hit / q - 1)``.
 
     A hit is a count that at most `RARE` of the past reached; q its share, taken too large while the past is short. For rare
@@ -127,8 +142,8 @@ def rare_bets(block: Block, bins: NDArray[np.int8], first: int, lent: Lent, type
     """
     ranks = block["ranks"][first:].astype(np.float32)
     own = ranks[:, :1]
-    borrowed = (lent.borrowed[types, first:].T / (1 + own[:, 0] * np.float32(1 / FADE)))[:, None]
-    ranks += borrowed * lent.share[types, first:].transpose(1, 2, 0)
+    borrowed = (lent.borrowed[first:] / (1 + own[:, 0] * np.float32(1 / FADE)))[:, None]
+    ranks += borrowed * lent.share.take(lent.place[first:, None] + _SLOTS_DOWN)
     share = (ranks + 1) / (own + borrowed + 1)
     share[:, 0] = 1
     edge = (share <= RARE).argmax(axis=1)
@@ -146,6 +161,14 @@ def surprise(p: Floats) -> Floats:
     return g
 
 
+def widening(own: Floats, count: Floats, lent: Lent) -> Floats:
+    """What to divide surprise by, (streams, n): the sd that block sums show beyond independence, the type's share fading."""
+    trust = count / (count + np.float32(OWN_FADE))
+    variance = trust * own + (1 - trust) * lent.calibration
+    wide: Floats = np.sqrt(np.maximum(np.float32(1.2) * variance - np.float32(0.4), np.float32(1)))
+    return wide
+
+
 _LADDER = np.arange(SLOTS, dtype=np.int8)[None, :, None]
 
 
@@ -156,7 +179,7 @@ def learn_ranks(block: Block, bins: NDArray[np.int8], learned: Mask) -> None:
     at_least = marked[:, None, :] >= _LADDER
     np.add(ranks, at_least.view(np.uint8), out=ranks, casting="unsafe")
     full = ranks[:, 0] >= limit
-    if full.any():
+    if np.count_nonzero(full):
         stream, column = np.nonzero(full)
         ranks[stream, :, column] = (ranks[stream, :, column] + 1) >> 1
         ranks[stream, SLOTS - 1, column] = 0
@@ -169,7 +192,7 @@ def learn_calibration(block: Block, g: Floats, learned: Mask) -> None:
     total += g * learned
     np.subtract(left, learned.view(np.uint8), out=left)
     full = left == 0
-    if full.any():
+    if np.count_nonzero(full):
         square = np.minimum(total * total / np.float32(BLOCK), np.float32(SQUARE_MAX))
         weight = np.maximum(np.float32(0.04), 1 / (block["count"] * np.float32(1 / BLOCK) + 6))
         np.copyto(variance, variance + (square - variance) * weight, where=full)

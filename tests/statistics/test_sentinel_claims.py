@@ -53,7 +53,7 @@ def test_conformal_p_values_of_exchangeable_data_are_uniform() -> None:
         bins = np.concatenate([z_bins(z[:1]), count_bins(rng.poisson(0.3, (1, agents)).astype(np.float32))])
         block = Block(arena, slice(0, agents))
         keys = sample_keys(7, np.arange(agents), np.full(agents, t))
-        p = p_values(block, bins, peers.lent(), types, uniforms(keys, streams)[0])
+        p = p_values(block, bins, peers.lent(types), uniforms(keys, streams)[0])
         if t >= 20:
             collected.append(p)
         learn_ranks(block, bins, np.ones(bins.shape, dtype=np.bool_))
