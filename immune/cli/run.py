@@ -12,7 +12,7 @@ from immune.cli.output import DataDir
 if TYPE_CHECKING:
     from immune.daemon import Launch
 
-Config = Annotated[Path | None, typer.Option("--config", help="immune.toml: the policy, and the tables daemon, process and webhook.", show_default=False)]
+Config = Annotated[Path | None, typer.Option("--config", help="immune.toml: policy, and the tables daemon, process, webhook.", show_default=False)]
 Duration = Annotated[float | None, typer.Option("--duration", min=1, help="Seconds to run; until stopped unless given.", show_default=False)]
 Run = Annotated[str | None, typer.Option("--run", help="Which run to write or take up again.", show_default=False)]
 New = Annotated[bool, typer.Option("--new", help="Begin a new run instead of taking up the newest one.")]

@@ -258,7 +258,8 @@ class Commands:
         if not agent.incident_id:
             raise CommandError(409, "it has no open incident, there is nothing to heal", field="id", value=agent_id, way_out="see `immune incidents`")
         incident = self.state.incidents[agent.incident_id]
-        rung = healing.next_rung(self.state, incident, self.rules.catalogue, self.rules.actions, self.rules.policy.healing, self.now_us, self.rules.can)
+        rules = self.rules
+        rung = healing.next_rung(self.state, incident, rules.catalogue, rules.actions, rules.policy.healing, self.now_us, rules.can)
         if not rung.steps:
             reason = "; ".join(f"{name}: {why}" for name, why in rung.skipped)
             raise CommandError(409, f"the ladder is used up ({reason})", field="id", value=agent_id, way_out="a person must mend and release it")

@@ -25,7 +25,7 @@ class Rules:
     catalogue: tuple[Infection, ...]
     actions: Mapping[str, Action]
     approvers: frozenset[str] = frozenset()
-    can: Callable[[str, str], bool] = lambda agent_id, action: True  # noqa: ARG005 - who has no hands at all plans in theory
+    can: Callable[[str, str], bool] = lambda agent_id, action: True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +124,7 @@ class Docket:
 
     def add(self, subject: str, event: Event, *, correlation: str = "", cause: str = "", actor: str = ev.SYSTEM) -> str:
         """Put an event on the docket; its future id."""
-        self.drafts.append(
-            Draft(at_us=self.now_us, subject=subject, event=event, correlation_id=correlation, causation_id=cause, actor=actor)
-        )
+        self.drafts.append(Draft(at_us=self.now_us, subject=subject, event=event, correlation_id=correlation, causation_id=cause, actor=actor))
         return ev.event_id(self.state.seq + len(self.drafts))
 
     def close(self) -> Decision:

@@ -81,7 +81,7 @@ def next_rung(
     actions: Mapping[str, Action],
     policy: HealingPolicy,
     now_us: int,
-    can: Callable[[str, str], bool] = lambda agent_id, action: True,  # noqa: ARG005 - without hands, plans are theory
+    can: Callable[[str, str], bool] = lambda agent_id, action: True,
 ) -> Rung:
     """The next rung for an incident: after those tried already, without what memory or the rate limit keeps out.
 
