@@ -20,7 +20,7 @@ from immune.bootstrap import Stores, build_engine, new_run_id, open_stores
 from immune.cli.output import run_guarded
 from immune.clock import US, Clock, SystemClock, VirtualClock, run_virtual
 from immune.connectors.gate import GateConnector
-from immune.core.acting import automatically_contained
+from immune.core.containing import automatically_contained
 from immune.core.events import Envelope
 from immune.core.policy import ApprovalsPolicy, Policy
 from immune.errors import InputError, RefusedError

@@ -11,9 +11,10 @@ from typing import Literal
 
 from immune.core import acts, healing
 from immune.core import events as ev
-from immune.core.acting import level_without, propose
+from immune.core.bench import level_without
 from immune.core.decision import BlockTool, Decision, Docket, Enforce, Rebase, ResumeLearning, Retire, Rules
 from immune.core.events import LEVELS, Level
+from immune.core.planning import propose
 from immune.core.state import AgentState, ApprovalState, IncidentState, RunState
 from immune.errors import RefusedError
 
@@ -133,6 +134,8 @@ class Commands:
             raise CommandError(404, "no agent belongs to this service", field="target", value=target, way_out="see `immune agents`")
         elif scope == "tool" and not target:
             raise CommandError(400, "a target is needed", field="target", value=target, way_out="name the tool")
+        elif scope == "tool" and level == "throttled":
+            raise CommandError(400, "a tool is on or off", field="level", value=level, way_out="restricted, isolated or evicted take it away")
         docket = self._docket()
         self._contain(docket, scope, "fleet" if scope == "fleet" else target, level, reason)  # type: ignore[arg-type]
         return docket.close()
@@ -184,7 +187,8 @@ class Commands:
         ended = [c for c in (self.state.containments[k] for k in self.state.active_containments) if c.target == target and scope in ("", c.scope)]
         agent = self.state.agents.get(target) if scope in ("", "agent") else None
         if not ended and agent is None:
-            raise CommandError(404, "nothing is contained by that name", field="target", value=target, way_out="see `immune agents`")
+            way_out = "see `immune agents`; a service or a tool is released with --scope"
+            raise CommandError(404, "nothing is contained by that name", field="target", value=target, way_out=way_out)
         if not ended:
             raise CommandError(409, "it is not contained", field="target", value=target, way_out="there is nothing to release")
         if agent is not None:
@@ -271,7 +275,9 @@ class Commands:
         """Say that an agent is sick: evidence with a name on it. An agent may report others, never speak for them otherwise."""
         agent = self._agent(agent_id)
         if self.principal.role == "viewer":
-            raise CommandError(403, "a viewer may not report", field="role", value=self.principal.role, way_out="ask for the role of an operator")
+            raise CommandError(
+                403, "the role viewer may not report", field="role", value=self.principal.role, way_out="ask for the role of an operator"
+            )
         self._needs_reason(reason)
         docket = self._docket()
         self._add(docket, agent_id, acts.SicknessReported(reason=reason[:500]), agent.incident_id)
@@ -357,7 +363,7 @@ class Commands:
     def _needs(self, role: Role, what: str) -> None:
         if self.principal.role == "agent" or RANK[self.principal.role] < RANK[role]:
             raise CommandError(
-                403, f"a {self.principal.role} may not {what}", field="role", value=self.principal.role, way_out=f"ask for the role {role}"
+                403, f"the role {self.principal.role} may not {what}", field="role", value=self.principal.role, way_out=f"ask for the role {role}"
             )
 
     def _needs_reason(self, reason: str) -> None:

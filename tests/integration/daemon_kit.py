@@ -18,10 +18,10 @@ from immune.api.server import Server, serve
 from immune.bootstrap import Stores, build_engine, open_stores
 from immune.connectors.gate import GateConnector
 from immune.core import events as ev
-from immune.core.acting import propose
 from immune.core.decision import Decision, Docket
 from immune.core.events import Draft
 from immune.core.healing import next_rung
+from immune.core.planning import propose
 from immune.core.policy import LimitsPolicy, Policy
 from immune.core.vitals import AgentIdentity
 from immune.reports import documents

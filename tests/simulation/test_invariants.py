@@ -12,8 +12,8 @@ from immune.actions import ACTIONS
 from immune.clock import VirtualClock, run_virtual
 from immune.core import acts
 from immune.core import events as ev
-from immune.core.acting import allowed_containments, automatically_contained
 from immune.core.commands import CommandError, Commands, Principal
+from immune.core.containing import allowed_containments, automatically_contained
 from immune.core.events import GENESIS, LEVELS
 from immune.core.fold import canonical_hash, fold
 from immune.core.policy import ApprovalsPolicy, ContainmentPolicy, DetectionPolicy, HealingPolicy, Policy
