@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from immune.actions import ACTIONS
@@ -19,7 +19,7 @@ from immune.core.policy_file import policy_version
 from immune.core.sentinel import Sentinel
 from immune.core.state import RunState
 from immune.core.vitals import Lexicon, Roster, VitalSchema
-from immune.errors import UnknownIdError
+from immune.errors import InputError, UnknownIdError
 from immune.infections import CATALOGUE
 from immune.ports import AgentSource, Connector, Desk, Journal, Telemetry
 from immune.runtime.engine import Engine
@@ -109,7 +109,11 @@ def build_engine(
 
 
 def with_budget(policy: Policy, false_alarms_per_agent_day: float | None) -> Policy:
-    """The same policy with another false-alarm budget, if one is given."""
+    """The same policy with another false-alarm budget, if one is given. Raises InputError outside what a policy allows."""
     if false_alarms_per_agent_day is None:
         return policy
+    limits = next(field.metadata for field in fields(policy.detection) if field.name == "false_alarms_per_agent_day")
+    if not limits["low"] <= false_alarms_per_agent_day <= limits["high"]:
+        way_out = f"give {limits['low']:g} to {limits['high']:g} ({limits['unit']})"
+        raise InputError("out of range", field="--budget", value=false_alarms_per_agent_day, way_out=way_out)
     return replace(policy, detection=replace(policy.detection, false_alarms_per_agent_day=false_alarms_per_agent_day))

@@ -121,6 +121,9 @@ def _compose(launch: Launch, stores: Stores, bring: Bring | None) -> Parts:
         _warm_start(engine, stores, launch.warm_start)
     if extras.warmup_s and not resumed and launch.warm_start is None:
         _fast_forward(engine, first_us, extras.warmup_s)
+    if not engine.opened:
+        # the lock comes before the address: whoever is refused must not take the address of the one who runs
+        engine.open(clock.now_us())
     return Parts(
         launch=launch,
         engine=engine,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -161,8 +161,18 @@ class Api:
             # reading took time, and what is decided now is decided now
             call.now_us = context.clock.now_us()
         if route.body == "fields":
-            call.body = parse_fields(call.raw, request.content_type, route.fields)
+            call.body = self._fields(route, call)
         return call
+
+    def _fields(self, route: Route, call: Call) -> Mapping[str, str | bool | int]:
+        """The body's fields. An unknown level, scope or decision is an attempt to act all the same, and goes on record."""
+        try:
+            return parse_fields(call.raw, call.request.content_type, route.fields)
+        except ProblemError as error:
+            if route.command and any(one.name == error.field and one.options for one in route.fields):
+                told = CommandError(error.status, error.what, field=error.field, value=error.value, way_out=error.way_out)
+                refuse(call, route.command, _target(call), told)
+            raise
 
     def _admit(self, route: Route, call: Call) -> Principal:
         context = self.context
@@ -189,7 +199,9 @@ class Api:
 def _check_role(route: Route, principal: Principal) -> None:
     if principal.role not in route.roles:
         needed = " or ".join(sorted(route.roles))
-        raise CommandError(403, f"a {principal.role} may not do this", field="role", value=principal.role, way_out=f"ask for the role {needed}")
+        raise CommandError(
+            403, f"the role {principal.role} may not do this", field="role", value=principal.role, way_out=f"ask for the role {needed}"
+        )
 
 
 def _target(call: Call) -> str:

@@ -12,6 +12,7 @@ from aiohttp import web
 from immune.api.problems import ProblemError
 from immune.api.routing import BodyField
 
+PROSE = frozenset({"reason", "cause"})
 JSON_TYPES = frozenset({"application/json"})
 LINES_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
 READ_WITHIN_S = 30.0
@@ -138,7 +139,12 @@ def _text(field: BodyField, given: object) -> str:
         raise ProblemError(400, f"longer than {field.max_length} characters", field=field.name, value=given, way_out="say it shorter")
     if field.options and given not in field.options:
         raise ProblemError(400, "not one of the known words", field=field.name, value=given, way_out="one of " + " ".join(field.options))
-    return given
+    return _one_line(given) if field.name in PROSE else given
+
+
+def _one_line(given: str) -> str:
+    """Words that end up in front of people: what could move a cursor, turn text round or begin a line of its own becomes a space."""
+    return "".join(char if char.isprintable() else " " for char in given)
 
 
 def parse_time(name: str, given: object) -> int:

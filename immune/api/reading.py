@@ -94,7 +94,7 @@ async def list_approvals(call: Call) -> web.StreamResponse:
 async def show_approval(call: Call) -> web.StreamResponse:
     """One request, with plan and evidence."""
     state = _state(call)
-    return json_response(call.context.papers.approval_document(state, _known(state.approvals, call.id, "approval", "see GET /v1/approvals")))
+    return json_response(call.context.papers.approval_document(state, _known(state.approvals, call.id, "approval", "see `immune approvals`")))
 
 
 async def list_plans(call: Call) -> web.StreamResponse:

@@ -29,11 +29,12 @@ def contain(
         answer = tell(data_dir, ("agents", target, "contain"), {"level": level, "reason": reason})
     else:
         answer = tell(data_dir, ("containments",), {"scope": scope, "target": target, "level": level, "reason": reason})
-    emit(answer, as_json, lambda: done(f"{target} is to be {level}", answer, f"immune release {target} --reason …"))
+    back = f"immune release {target}{'' if scope == 'agent' else f' --scope {scope}'} --reason …"
+    emit(answer, as_json, lambda: done(f"{target} is to be {level}", answer, back))
 
 
 def release(
-    target: Annotated[str, typer.Argument(metavar="ID", help="The agent; or the service, tool or `fleet`.")],
+    target: Annotated[str, typer.Argument(metavar="ID", help="The agent; or `fleet`; or the service or tool with --scope.")],
     reason: Reason,
     scope: Annotated[str, typer.Option("--scope", metavar="SCOPE", help="agent, service, tool or fleet.")] = "agent",
     data_dir: DataDir = None,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from immune.cli.acting import NoReason, Reason, done, show_plan, tell
 from immune.cli.output import DataDir, Json, Run, emit, out, table
+
+if TYPE_CHECKING:
+    from immune.core.state import RunState
 
 app = typer.Typer(help="What waits for a person; decide it.", invoke_without_command=True)
 
@@ -35,13 +38,17 @@ def approvals_list(everything: All = False, data_dir: DataDir = None, run: Run =
         documents = [approval_document(state, one) for one in ordered]
         now_us = state.ended_at_us or _now_us(state.at_us)
         times = [(now_us - one.requested_at_us, one.expires_us - now_us) for one in ordered]
+        owned = owned_rows(state, now_us)
 
     def show() -> None:
         rows = [_row(document, *pair) for document, pair in zip(documents, times, strict=True)]
         columns = ("request", "agent", "severity", "looks like", "plan", "reversible", "asked because", "age", "expires in")
-        table("", columns, rows, "nothing waits for a person")
+        table("", columns, rows, "no request waits for a person" if owned else "nothing waits for a person")
         if any(document["status"] == "pending" for document in documents):
             out.print("decide: immune approvals approve ID · immune approvals reject ID --reason TEXT", style="dim")
+        if owned:
+            table("a person's task", ("agent", "incident", "severity", "to do", "due in"), owned, "")
+            out.print("when it is done: immune release ID --reason TEXT", style="dim")
 
     emit(documents, as_json, show)
 
@@ -111,6 +118,20 @@ def show_request(document: dict[str, Any]) -> None:
     if document.get("decided_by"):
         reason = f": {document['reason']}" if document.get("reason") else ""
         out.print(f"{document['status']} by {document['decided_by']} at {document['decided_at']}{reason}", markup=False)
+
+
+def owned_rows(state: RunState, now_us: int) -> list[tuple[object, ...]]:
+    """Agents that a person owns because nothing on the ladder is left: agent, incident, severity, what to do, time left."""
+    rows: list[tuple[object, ...]] = []
+    for agent in state.agents.values():
+        incident = state.incidents.get(agent.incident_id)
+        if agent.plan != "exhausted" or incident is None:
+            continue
+        due = [one for one in state.tasks.values() if one.agent_id == agent.agent_id and one.seq > incident.opened_seq]
+        todo = f"{due[-1].action} ({due[-1].reason})" if due else "mend it: every cure on the ladder failed"
+        left = "–" if not due else span(due[-1].deadline_us - now_us) if due[-1].deadline_us > now_us else "overdue"
+        rows.append((agent.agent_id, incident.incident_id, f"{incident.severity:.1f}", todo, left))
+    return rows
 
 
 def _row(document: dict[str, Any], age_us: int, left_us: int) -> tuple[object, ...]:

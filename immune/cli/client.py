@@ -116,7 +116,17 @@ def refusal(status: int, problem: Mapping[str, Any]) -> ImmuneError:
     else:
         kind = UnreachableError
     field = problem.get("field")
-    return kind(what, field=str(field) if field else None, value=problem.get("value"), way_out=way_out)
+    value = problem.get("value")
+    return kind(what, field=str(field) if field else None, value=_AsTold(value) if isinstance(value, str) else value, way_out=way_out)
+
+
+class _AsTold(str):
+    """A value that the daemon quoted already."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 class _BrokenConnectionError(UnreachableError):

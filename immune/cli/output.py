@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from immune.errors import ImmuneError, InputError
 
@@ -27,13 +28,28 @@ DataDir = Annotated[
 ]
 Run = Annotated[str | None, typer.Option("--run", help="Which run; the newest one unless given.", show_default=False)]
 
+INTERRUPTION = "interrupted; what was written until now stays, and can be read"
 GAP = 2
 FOLDED_WIDTH = 30
 PIPE_WIDTH = 200
 """Whoever reads a pipe has no window; a table folded to 80 columns is of no use to grep."""
 
-out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-err = Console(stderr=True, highlight=False)
+
+class _CarefulConsole(Console):
+    """Shows what does not print as an escape: a word in a journal must not drive the terminal of who reads it."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """The text without control characters, as rich would render it."""
+        return super().render_str(harmless(text), **options)
+
+
+def harmless(text: str) -> str:
+    """The text with everything unprintable, but for the ends of lines, written as an escape."""
+    return "".join(char if char.isprintable() or char in "\n\t" else repr(char)[1:-1] for char in text)
+
+
+out = _CarefulConsole(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+err = _CarefulConsole(stderr=True, highlight=False)
 
 
 def emit(document: Any, as_json: bool, show: Callable[[], None]) -> None:
@@ -82,6 +98,8 @@ def run_guarded(app: typer.Typer, arguments: list[str]) -> int:
     try:
         code = app(arguments, standalone_mode=False)
         sys.stdout.flush()
+        if code == INTERRUPTED:  # typer turns Ctrl-C into this code itself, and says nothing
+            err.print(INTERRUPTION)
     except ImmuneError as error:
         return report_error(error, "--json" in arguments)
     except typer.Exit as left:
@@ -92,7 +110,7 @@ def run_guarded(app: typer.Typer, arguments: list[str]) -> int:
         error.show()
         return InputError.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        err.print("interrupted")
+        err.print(INTERRUPTION)
         return INTERRUPTED
     except BrokenPipeError:
         # the reader went away (immune … | head): not our failure, and python must not complain while it shuts down

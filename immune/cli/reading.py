@@ -52,6 +52,14 @@ def agents_default(context: typer.Context, data_dir: DataDir = None, run: Run = 
         agents_list(data_dir, run, as_json)
 
 
+def _state(document: dict[str, Any]) -> str:
+    """The state for people; a block that is not seen in force is never shown as one."""
+    from immune.core.events import LEVELS
+
+    wanted, seen = document["containment"]["desired"], document["containment"]["observed"]
+    return f"{document['state']} ({wanted} not enforced)" if LEVELS.index(wanted) > LEVELS.index(seen) else str(document["state"])
+
+
 @agents.command("list")
 def agents_list(data_dir: DataDir = None, run: Run = None, as_json: Json = False) -> None:
     """Every agent, the most severe first."""
@@ -61,7 +69,7 @@ def agents_list(data_dir: DataDir = None, run: Run = None, as_json: Json = False
         documents = sorted((agent_document(state, agent) for agent in state.agents.values()), key=lambda d: (-d["severity"], d["id"]))
 
     def show() -> None:
-        rows = [(d["id"], d["type"], d["service"], d["state"], f"{d['severity']:.1f}", d["incident"] or "") for d in documents]
+        rows = [(d["id"], d["type"], d["service"], _state(d), f"{d['severity']:.1f}", d["incident"] or "") for d in documents]
         table("", ("agent", "type", "service", "state", "severity", "incident"), rows, "no agents yet: run `immune demo` or `immune replay FILE`")
 
     emit(documents, as_json, show)
@@ -70,16 +78,24 @@ def agents_list(data_dir: DataDir = None, run: Run = None, as_json: Json = False
 @agents.command("show")
 def agents_show(agent_id: Id, data_dir: DataDir = None, run: Run = None, as_json: Json = False) -> None:
     """One agent: its facts, its incidents, its newest vitals."""
-    from immune.reports.documents import agent_document, incident_document
+    from immune.reports.documents import agent_document, containment_document, incident_document, task_document
 
     with run_state(data_dir, run) as (opened, state):
         agent = known(state.agents, agent_id, "agent")
         document = agent_document(state, agent)
         document["incidents"] = [incident_document(i) for i in state.incidents.values() if agent_id in i.agents]
         document["vitals"] = _newest(opened, state.run_id, agent_id)
+        document["containments"] = [containment_document(c) for c in state.containments.values() if c.covers(agent)]
+        document["tasks"] = [task_document(one) for one in state.tasks.values() if one.agent_id == agent_id]
 
     def show() -> None:
-        out.print(f"{agent_id}: {document['state']}, severity {document['severity']:.1f}", markup=False)
+        out.print(f"{agent_id}: {_state(document)}, severity {document['severity']:.1f}", markup=False)
+        for one in (c for c in document["containments"] if c["active"]):
+            out.print(f"to be {one['level']} since {one['since']} by {one['by']}: {one['reason']} (immune why {one['id']})", markup=False)
+        if document["plan"] == "exhausted":
+            out.print("a person owns it: nothing on the ladder is left; when it is mended: immune release ID --reason TEXT", markup=False)
+            for one in document["tasks"][-1:]:
+                out.print(f"{one['id']}: {one['action']} by {one['deadline_at']}: {one['reason']}", markup=False)
         rows = [(name, "missing" if value is None else f"{value:g}") for name, value in document["vitals"].items()]
         table("newest vitals", ("vital", "value"), rows, "no vitals stored")
         incident_table(document["incidents"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from immune.cli.output import Json, emit, err, out, table
-from immune.errors import InputError
+from immune.errors import InputError, RefusedError
 
 if TYPE_CHECKING:
     from immune.bootstrap import Stores
@@ -28,7 +28,9 @@ def replay(
     files: Files,
     mapping: Mapping = None,
     vital: Vitals = None,
-    period: Annotated[float, typer.Option("--period", min=0.001, help="Tick, and seconds between rows of an agent without a clock.")] = 1.0,
+    period: Annotated[
+        float, typer.Option("--period", min=0.001, max=86_400.0, help="Tick, and seconds between rows of an agent without a clock.")
+    ] = 1.0,
     policy: Annotated[Path | None, typer.Option("--policy", help="Back-test this policy.", show_default=False)] = None,
     budget: Annotated[float | None, typer.Option("--budget", help="False alarms per agent-day.", show_default=False)] = None,
     out_dir: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Keep journal, telemetry and report here.", show_default=False)] = None,
@@ -49,6 +51,8 @@ def replay(
     source = ReplaySource(files, mapping=_pairs(mapping or []), vitals=vital or [], period_us=round(period * US))
     stores = open_stores(out_dir)
     try:
+        if run is not None and stores.journal.head(run)[0]:
+            raise RefusedError("a run of this name is recorded here already", field="--run", value=run, way_out="choose another name")
         engine = build_engine(
             run_id=run or new_run_id(SystemClock()),
             sources=[source],
@@ -102,15 +106,12 @@ def _document(engine: Engine, source: ReplaySource, elapsed: float) -> dict[str,
 
     state = engine.state
     incidents = list(state.incidents.values())
-    rejected: dict[str, int] = dict(source.rejected)
-    for reason, count in engine.counters.rejected.items():
-        rejected[reason] = rejected.get(reason, 0) + count
     samples = engine.counters.samples
     return {
         "run_id": engine.run_id,
         "agents": len(state.agents),
         "samples": samples,
-        "rejected": rejected,
+        "rejected": dict(engine.counters.rejected),
         "span_s": round((source.last_us - source.first_us) / 1e6, 6),
         "elapsed_s": round(elapsed, 3),
         "samples_per_s": round(samples / elapsed, 1),
@@ -137,7 +138,9 @@ def _show(document: dict[str, Any], out_dir: Path | None) -> None:
     from immune.cli.reading import incident_table
 
     speed = f"{document['samples_per_s']:,.0f} samples/s"
-    out.print(f"{document['agents']} agents, {document['samples']:,} samples over {_span(document['span_s'])}, {speed}", markup=False)
+    out.print(
+        f"{_count(document['agents'], 'agent')}, {_count(document['samples'], 'sample')} over {_span(document['span_s'])}, {speed}", markup=False
+    )
     for note in document["notes"]:
         out.print(f"note: {note}", markup=False)
     if document["rejected"]:
@@ -146,9 +149,14 @@ def _show(document: dict[str, Any], out_dir: Path | None) -> None:
         out.print(f"rejected: {counts}", markup=False)
         table("", ("line", "field", "value", "reason"), rows, "")
     incident_table(document["incidents"])
-    out.print(f"{document['quarantines']} agents would have been isolated under policy {document['policy_version']}", markup=False)
+    times = _count(document["quarantines"], "time")
+    out.print(f"an agent would have been isolated {times} under policy {document['policy_version']}", markup=False)
     if out_dir is not None:
         out.print(f"report: {out_dir / 'report.html'}", markup=False)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _span(seconds: float) -> str:

@@ -18,6 +18,9 @@ from immune.core.state import IncidentState, RunState
 US = 1_000_000
 EVIDENCE_KEPT = 6
 CHANGE_WORTH_TELLING = 0.5
+GROWTH_WORTH_TELLING_NATS = 3.0
+FADING = 0.75
+"""Below this share of its strongest evidence an incident is on its way out, and says nothing new of what it was."""
 
 
 class Record(Protocol):
@@ -193,12 +196,14 @@ class Examiner:
         return f"no symptoms for {self.policy.detection.close_after_s:g} s"
 
     def _update(self, record: Record, incident: IncidentState, finding: Finding | CohortFinding, agents: tuple[str, ...], harm: Severity) -> str:
+        if finding.nats < FADING * incident.nats and len(agents) == len(incident.agents):
+            return ""  # what is left while evidence fades looks like another illness than the one that was there
         # a differential for every open incident in every tick would cost more than all the rest; it is made when one is due
         rose = harm.value >= incident.severity + 1.0
         if not rose and self.assessment.now_us - incident.updated_at_us < self.policy.detection.update_every_s * US:
             return ""
         judgement = self._judge(finding)
-        reason = "severity rose" if rose else _what_changed(incident, agents, judgement)
+        reason = "severity rose" if rose else _what_changed(incident, agents, finding.nats, judgement)
         if not reason:
             return ""
         event = ev.IncidentUpdated(
@@ -223,13 +228,15 @@ class Examiner:
             self.changes.recovered.append(self.state.agents[incident.agents[0]].index)
 
 
-def _what_changed(incident: IncidentState, agents: tuple[str, ...], judgement: Judgement) -> str:
+def _what_changed(incident: IncidentState, agents: tuple[str, ...], nats: float, judgement: Judgement) -> str:
     """Why an update that is due is worth an event; empty when the picture is the same."""
     if judgement.differential.top.kind != incident.top_kind:
         return "another diagnosis leads"
     if len(agents) > len(incident.agents):
         return "more agents"
-    return "severity changed" if abs(judgement.severity.value - incident.severity) >= CHANGE_WORTH_TELLING else ""
+    if abs(judgement.severity.value - incident.severity) >= CHANGE_WORTH_TELLING:
+        return "severity changed"
+    return "evidence grew" if nats >= incident.nats + GROWTH_WORTH_TELLING_NATS else ""
 
 
 def in_common(cohort: CohortFinding) -> str:

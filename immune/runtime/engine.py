@@ -11,7 +11,7 @@ A tick that comes too late is skipped and counted, never caught up: time does no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from immune import __version__
@@ -135,6 +135,11 @@ class Engine:
 
     # -- life of a run -----------------------------------------------------------------------------------------------
 
+    @property
+    def opened(self) -> bool:
+        """Whether this engine is the writer of its run already."""
+        return self._opened
+
     def open(self, now_us: int) -> None:
         """Become the writer, fold what is there already, and open the sources; `start` does it if nobody did."""
         self._epoch = self.journal.acquire(self.run_id, self.holder, now_us)
@@ -239,7 +244,7 @@ class Engine:
         """One tick at this time."""
         batch = SampleBatch.concatenate([await source.collect(now_us) for source in self.sources], len(self.desk.schema))
         screened = self.intake.screen(batch, now_us)
-        self._count_rejected(screened.rejected)
+        self.count_rejected(screened.rejected)
         self._enroll_new(now_us)
         # counted from the epoch, so that a resumed run goes on where it was and no tick is written over
         self.queue.offer(now_us // self.period_us, now_us, screened.batch)
@@ -442,7 +447,8 @@ class Engine:
             if level != "none":
                 self._order(Enforce(agent_id=who.agent_id, level=level))
 
-    def _count_rejected(self, rejected: dict[str, int]) -> None:
+    def count_rejected(self, rejected: Mapping[str, int]) -> None:
+        """Take samples into the account that were turned away, here or by a source, by reason."""
         for reason, count in rejected.items():
             self.counters.rejected[reason] = self.counters.rejected.get(reason, 0) + count
             self._unreported[reason] = self._unreported.get(reason, 0) + count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from immune.runtime.engine import Engine
 
 WATCHED_GAP_US = 900 * US
 GAP_STEP_US = 5 * US
+TICKS_BETWEEN_PAUSES = 64
 
 
 class Recording(AgentSource, Protocol):
@@ -24,6 +26,11 @@ class Recording(AgentSource, Protocol):
     @property
     def next_us(self) -> int | None:
         """Time of the next sample not handed over yet; None when all are."""
+        ...
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """How many rows were not taken so far, by reason."""
         ...
 
 
@@ -40,10 +47,13 @@ async def replay(engine: Engine, recording: Recording, *, on_tick: Callable[[int
     while True:
         await engine.tick(now_us)
         on_tick(now_us)
+        if engine.counters.ticks % TICKS_BETWEEN_PAUSES == 0:
+            await asyncio.sleep(0)  # nothing here ever waits, and Ctrl-C is heard only where something does
         next_us = recording.next_us
         if next_us is None:
             break
         now_us = await _through_gap(engine, now_us, _ceil(next_us, period_us))
+    engine.count_rejected(recording.rejected)
     await engine.finish(now_us, "end of the recording")
 
 

@@ -44,7 +44,7 @@ class WriterLock:
                 f"second writer on the same data directory: {note} writes here",
                 field="data_dir",
                 value=str(self.path.parent),
-                way_out="stop that process, or use another --data-dir",
+                way_out="stop that process, or use another directory",
             ) from None
         except OSError as error:
             os.close(handle)
@@ -59,7 +59,7 @@ class WriterLock:
 
 
 def _write_note(handle: int, holder: str, now_us: int) -> None:
-    note = json.dumps({"pid": os.getpid(), "holder": holder, "since": iso(now_us)})
+    note = json.dumps({"pid": os.getpid(), "holder": holder, "since": iso(now_us) if now_us else ""})
     os.ftruncate(handle, 0)
     os.pwrite(handle, note.encode(), 0)
 
@@ -67,6 +67,8 @@ def _write_note(handle: int, holder: str, now_us: int) -> None:
 def _read_note(handle: int) -> str:
     try:
         note = json.loads(os.pread(handle, 4096, 0))
-        return f"{note['holder']} (pid {note['pid']}, since {note['since']})"
+        holder, pid = str(note["holder"]), f"pid {note['pid']}"
+        known = [*([] if pid in holder else [pid]), *([f"since {note['since']}"] if note["since"] else [])]
+        return f"{holder} ({', '.join(known)})" if known else holder
     except (ValueError, KeyError, TypeError):
         return "another process"

@@ -17,7 +17,7 @@ DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 
 _WHY = {
-    sqlite3.SQLITE_FULL: ("the disk is full", "free some space; nothing was half written, and it goes on as soon as there is room"),
+    sqlite3.SQLITE_FULL: ("the disk is full", "free some space; nothing was half written"),
     sqlite3.SQLITE_READONLY: ("the store cannot be written", "check who owns the data directory and that its disk is mounted writable"),
     sqlite3.SQLITE_IOERR: ("the disk reports an error", "check the disk's space, quota and health; nothing was half written"),
     sqlite3.SQLITE_CANTOPEN: ("the store cannot be opened", "check that the data directory exists and may be read"),
@@ -54,7 +54,7 @@ def unavailable(error: OSError, path: Path) -> StoreUnavailableError:
     """The error for a file or directory that the system refuses."""
     reason = (error.strerror or str(error)).lower()
     return StoreUnavailableError(
-        f"cannot use this path: {reason}", field="data_dir", value=str(path), way_out="choose another with --data-dir, or mend its rights"
+        f"cannot use this path: {reason}", field="data_dir", value=str(path), way_out="choose another with --data-dir or --out, or mend its rights"
     )
 
 
@@ -133,7 +133,7 @@ def _is_empty(connection: sqlite3.Connection, layout: Layout, path: Path) -> boo
         return True
     if mark != layout.application_id:
         raise StoreUnavailableError(
-            f"this database is not an immune {layout.what}", field="data_dir", value=str(path), way_out="choose another --data-dir"
+            f"this database is not an immune {layout.what}", field="data_dir", value=str(path), way_out="choose another directory"
         )
     if version > layout.version:
         raise SchemaTooNewError(

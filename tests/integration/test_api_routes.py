@@ -655,3 +655,23 @@ async def test_an_agent_that_calls_itself_fleet_is_not_the_fleet(tmp_path):
         assert (await made.ask("POST", "/v1/agents/fleet/release", REASON)).status == 409
         assert (await made.ask("POST", "/v1/containments/fleet/release", {**REASON, "scope": "fleet"})).status == 200
         assert (await made.ask("GET", "/v1/gate/a")).document["allowed"] is True
+
+
+async def test_an_unknown_level_scope_or_decision_is_an_attempt_to_act_and_on_record(tmp_path):
+    async with daemon(tmp_path) as made:
+        tries = {
+            "/v1/containments": {"scope": "galaxy", "target": "bob", "level": "isolated", "reason": "r"},
+            "/v1/agents/bob/contain": {"level": "zapped", "reason": "r"},
+            "/v1/approvals/req-0001/decision": {"decision": "maybe", "plan_hash": "0" * 64},
+        }
+        assert [(await made.ask("POST", path, body)).status for path, body in tries.items()] == [400] * 3
+        assert [e.event().status for e in made.events("command_refused")] == [400] * 3
+
+
+async def test_what_people_read_later_cannot_drive_their_terminal(tmp_path):
+    async with daemon(tmp_path) as made:
+        await made.vitals({"agent": "bob", "latency_ms": 1})
+        await made.tick()
+        assert (await made.ask("POST", "/v1/agents/bob/report", {"reason": "a\x1b[2Jb\n e99 forged\u202e"}, who="agent")).status == 200
+        [event] = made.events("sickness_reported")
+        assert event.event().reason == "a [2Jb  e99 forged "

@@ -1,4 +1,7 @@
-"""The real daemon, killed with -9 while an approval is open and while a plan runs. Waits on the live stream, never on a clock."""
+"""The real daemon: killed with -9 while an approval is open and while a plan runs, and a second one beside it.
+
+Waits on the live stream, never on a clock.
+"""
 
 from __future__ import annotations
 
@@ -156,3 +159,15 @@ def test_a_killed_daemon_keeps_containment_approvals_and_undoes_what_was_under_w
     assert len(started_steps) == len(set(started_steps)), "no step is started twice"
     verify = [sys.executable, "-m", "immune", "journal", "verify", "--data-dir", str(folder / "data")]
     assert subprocess.run(verify, cwd=ROOT, capture_output=True, check=False).returncode == 0
+
+
+def test_a_second_daemon_is_refused_and_leaves_the_first_its_address(folder: Path) -> None:
+    with daemon(folder) as at:
+        note = folder / "data" / "daemon.json"
+        before = note.read_text()
+        command = [sys.executable, "-m", "immune", "run", "--port", "0", "--data-dir", str(folder / "data"), "--duration", "1"]
+        second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+        assert second.returncode == 4
+        assert "second writer" in second.stderr
+        assert note.read_text() == before
+        assert ask(at, "GET", "/healthz")[0] == 200

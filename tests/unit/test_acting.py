@@ -182,6 +182,18 @@ def test_an_outage_that_explains_an_incident_lets_its_containment_go():
     assert [event.basis for _, event in kinds(engine, "released")] == ["explained"]
 
 
+def test_an_outage_does_not_release_whom_a_person_refused_to_heal():
+    world = sick_world()
+
+    def outage(engine, now_us):
+        world.outage = True
+
+    engine = live(world, ticks=60, policy=ASKING, at={6: decide("reject"), 10: outage})
+    assert kinds(engine, "released") == []
+    assert (engine.state.agents["a-0"].plan, engine.state.agents["a-0"].observed) == ("rejected", "isolated")
+    assert engine.state.incidents["inc-0001"].open
+
+
 def test_a_plan_under_way_comes_to_its_own_end_before_an_outage_explains_the_incident():
     world = sick_world()
     hands = Hands(world, reset_memory="hang")

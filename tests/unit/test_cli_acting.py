@@ -11,7 +11,7 @@ import pytest
 
 from immune.cli import acting, app
 from immune.cli.client import connect, refusal
-from immune.cli.output import run_guarded
+from immune.cli.output import harmless, run_guarded
 from immune.core import acts
 from immune.core import events as ev
 from immune.core.events import Draft
@@ -435,3 +435,12 @@ def test_tokens_are_made_shown_once_listed_and_revoked(tmp_path, immune):
     assert immune("tokens", "revoke", "ada", *place)[0] == 0
     assert json.loads(immune("tokens", "list", "--json", *place)[1]) == []
     assert immune("tokens", "revoke", "ada", *place)[0] == 2
+
+
+def test_a_word_in_a_journal_cannot_drive_the_terminal_of_who_reads_it():
+    assert harmless("a\x1b[2Jb\u202e\n\tc ü") == "a\\x1b[2Jb\\u202e\n\tc ü"
+
+
+def test_a_value_that_the_daemon_quoted_is_not_quoted_again():
+    error = refusal(404, {"detail": "no such agent", "field": "id", "value": "'bob'"})
+    assert str(error) == "id: no such agent (got 'bob')"
