@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import socket
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from immune.stores.memory import MemoryJournal, MemoryTelemetry
 from immune.stores.telemetry_sqlite import SqliteTelemetry
 
 SECOND_US = 1_000_000
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,13 @@ def new_run_id(clock: Clock) -> str:
     return f"run-{stamp}-{secrets.token_hex(2)}"
 
 
+def check_run_id(run_id: str) -> str:
+    """The id, if it is one: it becomes part of keys and file names. Raises InputError."""
+    if RUN_ID.fullmatch(run_id):
+        return run_id
+    raise InputError("not a run id", field="--run", value=run_id, way_out="1 to 100 letters, digits, dots, dashes and underscores")
+
+
 def build_engine(
     *,
     run_id: str,
@@ -94,7 +103,7 @@ def build_engine(
     desk = Desk(roster=Roster(limit=policy.limits.max_agents), lexicon=Lexicon(), schema=VitalSchema.with_extra(extra_vitals))
     sentinel = Sentinel(roster=desk.roster, lexicon=desk.lexicon, schema=desk.schema, policy=policy.detection, period_us=period_us, seed=seed)
     return Engine(
-        run_id=run_id,
+        run_id=check_run_id(run_id),
         journal=stores.journal,
         telemetry=stores.telemetry,
         sources=sources,

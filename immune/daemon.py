@@ -8,6 +8,7 @@ taken up again, with its containments in force before the first sample is read. 
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
 from collections.abc import Callable
@@ -50,6 +51,7 @@ class Launch:
     new: bool = False
     duration_s: float | None = None
     warm_start: str | None = None
+    as_json: bool = False
     period_us: int = SECOND_US
 
 
@@ -219,11 +221,13 @@ async def _serve(parts: Parts, api: Api, server: Server, clock: Clock) -> None:
     await supervisor.stop()
     if parts.fatal is None:
         await engine.finish(clock.now_us(), "stopped")
+        _report(launch, "stopped", run_id=engine.run_id, ticks=engine.counters.ticks, events=engine.state.seq, head=engine.state.head)
         _say(f"stopped in order after {engine.counters.ticks} ticks; nothing was approved, healed or released by it")
 
 
 def _welcome(parts: Parts, server: Server) -> None:
     data_dir = parts.launch.settings.data_dir
+    _report(parts.launch, "started", url=server.url, run_id=parts.engine.run_id, data_dir=str(data_dir), policy=parts.engine.rules.version)
     _say(f"control API on {server.url}, token in {data_dir / 'admin.token'}")
     if not parts.engine.state.agents:
         _say("no agents yet; send vitals of one like this:")
@@ -240,3 +244,10 @@ def _next_second(now_us: int) -> int:
 def _say(text: str) -> None:
     sys.stderr.write(f"immune: {text}\n")
     sys.stderr.flush()
+
+
+def _report(launch: Launch, happened: str, **facts: object) -> None:
+    """One JSON line for programs that started the daemon."""
+    if launch.as_json:
+        sys.stdout.write(json.dumps({"happened": happened, **facts}) + "\n")
+        sys.stdout.flush()

@@ -45,7 +45,7 @@ def _daemon_table(config: Path | None) -> Mapping[str, object]:
     if config is None:
         return {}
     try:
-        table = tomllib.loads(read_policy_text(config)).get("daemon", {})
+        table = tomllib.loads(read_policy_text(config, "--config")).get("daemon", {})
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"not valid TOML: {error}", field="--config", value=str(config), way_out="see https://toml.io") from None
     unknown = set(table) - {"data_dir", "port"} if isinstance(table, dict) else {"daemon"}
@@ -64,20 +64,20 @@ def _port(flag: int | None, environment: str | None, configured: object) -> int:
     return value
 
 
-def load_policy(path: Path | None) -> Policy:
-    """The policy of a file, or the defaults. Raises InputError when it cannot be read, PolicyError when it is wrong."""
+def load_policy(path: Path | None, flag: str = "--policy") -> Policy:
+    """The policy of a file, or the defaults; `flag` is where the user named it. Raises InputError when it cannot be read, PolicyError when it is wrong."""
     if path is None:
         return Policy()
-    return read_policy(read_policy_text(path), str(path))
+    return read_policy(read_policy_text(path, flag), str(path))
 
 
-def read_policy_text(path: Path) -> str:
+def read_policy_text(path: Path, flag: str = "FILE") -> str:
     """The text of a policy file. Raises InputError when it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(
-            f"cannot read the policy: {error.strerror}", field="--policy", value=str(path), way_out="give a readable TOML file"
+            f"cannot read the policy: {error.strerror}", field=flag, value=str(path), way_out="give a readable TOML file"
         ) from None
     except UnicodeDecodeError:
-        raise InputError("the policy is not UTF-8 text", field="--policy", value=str(path), way_out="save it as UTF-8") from None
+        raise InputError("the policy is not UTF-8 text", field=flag, value=str(path), way_out="save it as UTF-8") from None

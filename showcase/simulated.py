@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from immune.cli.output import DataDir, run_guarded
+from immune.cli.output import DataDir, Json, run_guarded
 from immune.cli.run import Config, Duration, ModeOption, New, Port, Run, WarmStart, launch
 from immune.daemon import Extras, run_daemon
 from simulation.connector import SimulatedConnector
@@ -29,6 +29,7 @@ def main(
     port: Port = None,
     warm_start: WarmStart = None,
     mode: ModeOption = None,
+    as_json: Json = False,
 ) -> None:
     """The daemon; with --simulate also a fleet to watch. Example: python main.py --simulate 15 --mode act"""
 
@@ -42,7 +43,7 @@ def main(
             name=f"simulation of {simulate} agents", sources=(fleet,), connectors=(SimulatedConnector(fleet),), warmup_s=0 if resumed else WARMUP_S
         )
 
-    run_daemon(launch(config, data_dir, duration, run_id, new=new, port=port, warm_start=warm_start, mode=mode), bring)
+    run_daemon(launch(config, data_dir, duration, run_id, new=new, port=port, warm_start=warm_start, mode=mode, as_json=as_json), bring)
 
 
 def command(arguments: list[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from aiohttp import web
@@ -49,6 +50,7 @@ async def _offer(call: Call, rows: Sequence[object]) -> Document:
             await asyncio.sleep(0)
         away = call.context.inbox.offer(rows[start : start + SLICE], call.now_us, first_index=start)
         refused += len(away)
+        call.context.engine.count_rejected(Counter(one.reason for one in away))
         shown += [{"index": one.index, "field": one.field, "value": one.value, "reason": one.reason} for one in away[: SHOWN - len(shown)]]
     document: Document = {"accepted": len(rows) - refused, "rejected": shown}
     if refused > len(shown):

@@ -125,6 +125,10 @@ class Host(Protocol):
         """Called with what was appended, after each tick and each command."""
         ...
 
+    def count_rejected(self, rejected: Mapping[str, int]) -> None:
+        """Take samples that were turned away at the door into the account, by reason."""
+        ...
+
     def submit(self, decision: Decision) -> list[Envelope]:
         """Make a decision durable, then let it happen."""
         ...

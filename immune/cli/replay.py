@@ -131,7 +131,18 @@ def _write_report(out_dir: Path, document: dict[str, Any], engine: Engine, store
     from immune.reports.from_run import write_page
 
     (out_dir / "report.json").write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    write_page(out_dir / "report.html", engine.state, stores.telemetry, title="Replay report", policy=engine.rules.policy, journal=stores.journal)
+    stores.journal.verify(engine.run_id)
+    seen = engine.view.assessment.samples if engine.view else ()
+    write_page(
+        out_dir / "report.html",
+        engine.state,
+        stores.telemetry,
+        title="Replay report",
+        policy=engine.rules.policy,
+        journal=stores.journal,
+        journal_verified=True,
+        samples={who.agent_id: int(count) for who, count in zip(engine.desk.roster.identities, seen, strict=False)},
+    )
 
 
 def _show(document: dict[str, Any], out_dir: Path | None) -> None:

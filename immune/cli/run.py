@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from immune.cli.output import DataDir
+from immune.cli.output import DataDir, Json
 
 if TYPE_CHECKING:
     from immune.daemon import Launch
@@ -32,11 +32,12 @@ def run(
     port: Port = None,
     warm_start: WarmStart = None,
     mode: ModeOption = None,
+    as_json: Json = False,
 ) -> None:
     """The daemon: watches, decides, answers. Goes on with the newest run unless told otherwise. Example: immune run --mode observe"""
     from immune.daemon import run_daemon
 
-    run_daemon(launch(config, data_dir, duration, run_id, new=new, port=port, warm_start=warm_start, mode=mode))
+    run_daemon(launch(config, data_dir, duration, run_id, new=new, port=port, warm_start=warm_start, mode=mode, as_json=as_json))
 
 
 def launch(
@@ -49,6 +50,7 @@ def launch(
     port: int | None,
     warm_start: str | None,
     mode: str | None,
+    as_json: bool = False,
 ) -> Launch:
     """The flags as a launch. Raises InputError for a wrong one."""
     from dataclasses import replace
@@ -59,7 +61,7 @@ def launch(
     from immune.errors import InputError
     from immune.settings import load_policy, load_settings
 
-    policy = load_policy(config)
+    policy = load_policy(config, "--config")
     if mode is not None:
         known = {word: word for word in get_args(Mode)}
         if mode not in known:
@@ -73,4 +75,5 @@ def launch(
         new=new,
         duration_s=duration,
         warm_start=warm_start,
+        as_json=as_json,
     )

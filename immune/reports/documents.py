@@ -26,7 +26,8 @@ def incident_document(incident: IncidentState) -> Document:
         "onset_at": when(incident.onset_us),
         "opened_at": when(incident.opened_at_us),
         "closed_at": when(incident.closed_at_us),
-        "severity": incident.severity,
+        # once it is over, what counts is how bad it was
+        "severity": incident.severity if incident.open else incident.peak_severity,
         "peak_severity": incident.peak_severity,
         "severity_why": list(incident.severity_why),
         "nats": incident.nats,
