@@ -33,10 +33,10 @@ demo: setup
 	$(BIN)/python demo.py --duration 60 --agents 15 --seed 7
 
 test: setup
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-fast: setup
-	$(BIN)/python -m pytest -n auto tests/unit tests/simulation -m 'not slow and not crash'
+	$(BIN)/python -m pytest -n auto --dist loadfile tests/unit tests/simulation -m 'not slow and not crash'
 
 lint: setup
 	$(BIN)/ruff check .

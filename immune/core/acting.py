@@ -29,6 +29,7 @@ def act(state: RunState, mirror: Mirror, assessment: Assessment, rules: Rules) -
     treatment = Treatment(state=state, mirror=mirror, assessment=assessment, rules=rules, docket=docket, probation=probation)
     planning.expire_requests()
     containment.contain()
+    planning.remind()
     planning.withdraw_plans()
     planning.propose_plans()
     treatment.advance_plans()

@@ -267,6 +267,15 @@ class TaskAssigned(Event):
 
 @register
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOverdue(Event):
+    """A task passed its deadline and the agent still waits. Said once; the agent stays as it is."""
+
+    kind = "task_overdue"
+    task_id: str
+
+
+@register
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LadderExhausted(Event):
     """Nothing on the ladder helped: a person owns this agent now."""
 

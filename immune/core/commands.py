@@ -266,7 +266,8 @@ class Commands:
         rung = healing.next_rung(self.state, incident, rules.catalogue, rules.actions, rules.policy.healing, self.now_us, rules.can)
         if not rung.steps:
             reason = "; ".join(f"{name}: {why}" for name, why in rung.skipped)
-            raise CommandError(409, f"the ladder is used up ({reason})", field="id", value=agent_id, way_out="a person must mend and release it")
+            what = "no connector can heal it" if rung.nobody else "the ladder is used up"
+            raise CommandError(409, f"{what} ({reason})", field="id", value=agent_id, way_out="a person must mend and release it")
         return incident, rung
 
     # -- what people know ----------------------------------------------------------------------------------------------

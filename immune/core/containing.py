@@ -18,9 +18,13 @@ def automatically_contained(state: RunState) -> set[str]:
 
 
 def allowed_containments(state: RunState, rules: Rules, now_us: int) -> int:
-    """The disruption budget: how many agents may be contained automatically."""
+    """The disruption budget: how many agents may be contained automatically.
+
+    A share of the agents that are judged: invented ids and retired agents do not make room for more.
+    """
     policy = rules.policy.containment
-    allowed = max(policy.cap_at_least, int(policy.cap_share * len(state.agents)))
+    judged = sum(agent.health != "learning" and agent.liveness != "retired" for agent in state.agents.values())
+    allowed = max(policy.cap_at_least, int(policy.cap_share * judged))
     return max(allowed, state.budget_allowed) if now_us < state.budget_until_us else allowed
 
 

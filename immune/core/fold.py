@@ -129,6 +129,10 @@ def _closed(draft: StateDraft, envelope: Envelope, event: ev.IncidentClosed) -> 
     draft.incidents[event.incident_id] = replace(known, closed_at_us=envelope.at_us, outcome=event.outcome, reason=event.reason)
     if event.incident_id in draft.open_incidents:
         draft.open_incidents.remove(event.incident_id)
+    if known.scope == "agent":
+        for task_id in [one for one in draft.open_tasks if draft.tasks[one].agent_id in known.agents]:
+            draft.open_tasks.remove(task_id)
+            draft.tasks[task_id] = replace(draft.tasks[task_id], status="over")
     for agent_id in known.agents:
         agent = draft.agents.get(agent_id)
         if agent is not None and agent.incident_id == event.incident_id:

@@ -199,6 +199,14 @@ def _task(draft: StateDraft, envelope: Envelope, event: acts.TaskAssigned) -> No
         deadline_us=event.deadline_us,
         seq=envelope.seq,
     )
+    if event.task_id not in draft.open_tasks:
+        draft.open_tasks.append(event.task_id)
+
+
+def _task_overdue(draft: StateDraft, envelope: Envelope, event: acts.TaskOverdue) -> None:
+    known = draft.tasks.get(event.task_id)
+    if known is not None and known.status == "open":
+        draft.tasks[event.task_id] = replace(known, status="overdue")
 
 
 def _exhausted(draft: StateDraft, envelope: Envelope, event: acts.LadderExhausted) -> None:
@@ -324,6 +332,7 @@ ACTS: dict[type[Event], Callable[[StateDraft, Envelope, Any], None]] = {
     acts.Relapsed: _relapsed,
     acts.PlanWithdrawn: _plan_withdrawn,
     acts.TaskAssigned: _task,
+    acts.TaskOverdue: _task_overdue,
     acts.LadderExhausted: _exhausted,
     acts.ApprovalRequested: _requested,
     acts.ApprovalGranted: _granted,

@@ -68,6 +68,14 @@ class Planning(Bench):
                 return True
         return False
 
+    def remind(self) -> None:
+        """Say it once when a task passes its deadline."""
+        for task in (self.state.tasks[key] for key in self.state.open_tasks):
+            if task.status == "open" and self.now_us >= task.deadline_us:
+                agent = self.state.agents.get(task.agent_id)
+                incident_id = agent.incident_id if agent else ""
+                self.docket.add(task.agent_id, acts.TaskOverdue(task_id=task.task_id), correlation=incident_id, cause=ev.event_id(task.seq))
+
     def withdraw_plans(self) -> None:
         """A plan that has not started goes when its incident does, or its time; the request to a person goes with it."""
         for plan in self.plans():

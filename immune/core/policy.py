@@ -98,7 +98,7 @@ class HealingPolicy:
     memory_failures: int = number(
         2, "failures", 1, 100, "an action that failed this often for a signature and never worked is not tried for it again"
     )
-    task_deadline_s: float = number(3600.0, "s", 60.0, 2.6e6, "a step that no connector can carry out is a person's task with this deadline")
+    task_deadline_s: float = number(3600.0, "s", 1.0, 2.6e6, "a step that no connector can carry out is a person's task with this deadline")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

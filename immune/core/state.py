@@ -219,7 +219,7 @@ class ApprovalState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskState:
-    """Something a person has to do."""
+    """Something a person has to do. It is over when the incident is: whoever mends the agent releases it."""
 
     task_id: str
     plan_id: str
@@ -228,6 +228,7 @@ class TaskState:
     reason: str
     deadline_us: int
     seq: int
+    status: Literal["open", "overdue", "over"] = "open"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,6 +266,7 @@ class RunState:
     approvals: dict[str, ApprovalState] = field(default_factory=dict)
     open_approvals: tuple[str, ...] = ()
     tasks: dict[str, TaskState] = field(default_factory=dict)
+    open_tasks: tuple[str, ...] = ()
     memory: dict[str, Experience] = field(default_factory=dict)
     """Keys are `memory_key(signature, action)`."""
     failed_here: dict[str, int] = field(default_factory=dict)
@@ -318,6 +320,7 @@ class StateDraft:
         self.approvals = dict(state.approvals)
         self.open_approvals = list(state.open_approvals)
         self.tasks = dict(state.tasks)
+        self.open_tasks = list(state.open_tasks)
         self.memory = dict(state.memory)
         self.failed_here = dict(state.failed_here)
         self.answers = dict(state.answers)
@@ -348,6 +351,7 @@ class StateDraft:
             approvals=self.approvals,
             open_approvals=tuple(self.open_approvals),
             tasks=self.tasks,
+            open_tasks=tuple(self.open_tasks),
             memory=self.memory,
             failed_here=self.failed_here,
             answers=self.answers,

@@ -200,6 +200,7 @@ def task_document(task: TaskState) -> Document:
         "plan": task.plan_id,
         "action": task.action,
         "reason": task.reason,
+        "status": task.status,
         "deadline_at": when(task.deadline_us),
         "event": f"e{task.seq}",
     }

@@ -139,7 +139,10 @@ def _undoing(envelope: Envelope, event: Event) -> str | None:
             return f"{what}, could NOT be undone: {OUTCOMES[event.outcome]}{_more(event.detail)}"
         case acts.TaskAssigned():
             what = f"{in_words(event.action)} for {who}"
-            return f"a person is to do {what} by {clock(event.deadline_us)} ({event.task_id}, from {event.plan_id}): {event.reason}"
+            source = f", from {event.plan_id}" if event.plan_id else ""
+            return f"a person is to do {what} by {clock(event.deadline_us)} ({event.task_id}{source}): {event.reason}"
+        case acts.TaskOverdue():
+            return f"{event.task_id} is overdue, and {who} still waits for a person"
         case acts.LadderExhausted():
             tried = ", ".join(in_words(action) for action in event.tried) or "nothing"
             return f"a person owns {who} now: nothing on the ladder helped (tried {tried}): {event.reason}"

@@ -39,6 +39,7 @@ POLICY = Policy(
         probation_timeout_s=15.0,
         relapse_window_s=60.0,
         action_window_s=30.0,
+        task_deadline_s=10.0,
     ),
     approvals=ApprovalsPolicy(severity_at=3.5, expire_after_s=12.0, undo_window_s=2.0),
 )

@@ -252,6 +252,24 @@ def test_what_no_connector_can_do_becomes_a_persons_task_and_never_a_success():
     assert kinds(engine, "released") == []
 
 
+class Helpless(FlakyConnector):
+    """Can hold agents, and cannot heal any."""
+
+    def can(self, agent_id, action):
+        return False
+
+
+def test_without_hands_that_heal_nothing_is_planned_and_a_person_is_reminded_once():
+    world = sick_world()
+    policy = replace(POLICY, healing=replace(POLICY.healing, task_deadline_s=20.0))
+    engine = live(world, Helpless(world), ticks=60, policy=policy)
+    assert kinds(engine, "plan_proposed", "plan_started") == []
+    (task,) = engine.state.tasks.values()
+    assert (task.agent_id, task.status, engine.state.agents["a-0"].plan) == ("a-0", "overdue", "exhausted")
+    assert len(kinds(engine, "task_overdue")) == 1
+    assert engine.state.agents["a-0"].observed == "isolated"
+
+
 def test_a_cure_that_does_not_cure_is_found_out_on_fresh_samples_and_nobody_is_released():
     world = sick_world()
     hands = FlakyConnector(world, cures=0.0)
