@@ -15,7 +15,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from showcase.demo import DEMO_POLICY, VIRTUAL_START_US, Choices, Decide, Speed, run_demo
+from showcase.choices import Choices, Decide, Speed
+from showcase.demo import DEMO_POLICY, VIRTUAL_START_US, run_demo
 
 STRONG = ("token_explosion", "tool_loop", "latency_spike", "retry_storm", "error_burst", "silent_stall")
 

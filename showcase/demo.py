@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,19 +17,17 @@ from immune.bootstrap import Stores, build_engine, new_run_id, open_stores
 from immune.cli.output import run_guarded
 from immune.clock import US, Clock, SystemClock, VirtualClock, run_virtual
 from immune.connectors.gate import GateConnector
-from immune.core.containing import automatically_contained
 from immune.core.events import Envelope
 from immune.core.policy import ApprovalsPolicy, Policy
 from immune.errors import InputError, RefusedError
 from immune.reports import documents
 from immune.reports.explain import explain
-from immune.reports.live import happening
-from immune.reports.model import Happening
 from immune.runtime.engine import Engine, View
 from immune.settings import DEFAULT_DATA_DIR, load_policy, load_settings
 from immune.sources.ingest import IngestSource
 from immune.sources.parse import parse_time
 from immune.stores.tokens import TokenStore
+from showcase.choices import Choices, Decide, Speed, Witness
 from showcase.person import NAME, DemoPerson
 from showcase.reporting import write_reports
 from showcase.screen import LiveScreen
@@ -47,52 +42,6 @@ VIRTUAL_START_US = 1_767_225_600 * US
 
 DEMO_POLICY = Policy(mode="act", approvals=ApprovalsPolicy(severity_at=5.0, undo_window_s=3.0))
 """A demo acts, and asks sooner than the default would: what asks is what people come to see."""
-
-
-class Speed(StrEnum):
-    """How time passes."""
-
-    REALTIME = "realtime"
-    MAX = "max"
-
-
-class Decide(StrEnum):
-    """What the person of the demo does."""
-
-    ASK = "ask"
-    APPROVE = "approve"
-    REJECT = "reject"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choices:
-    """What the user asked for."""
-
-    duration_s: int
-    agents: int
-    seed: int
-    out: Path
-    speed: Speed
-    decide: Decide
-    run_id: str
-    start_us: int
-    scenario: str
-    policy: Policy
-    show: bool
-
-
-@dataclass(slots=True, kw_only=True)
-class Witness:
-    """Listens to the engine and remembers what the screen and the report need."""
-
-    happened: deque[Happening] = field(default_factory=lambda: deque(maxlen=40))
-    share_max: float = 0.0
-
-    def hear(self, envelopes: Sequence[Envelope], view: View) -> None:
-        """One publication of the engine."""
-        self.happened.extend(said for envelope in envelopes if (said := happening(envelope)) is not None)
-        if view.state.active_containments:
-            self.share_max = max(self.share_max, len(automatically_contained(view.state)) / max(1, len(view.state.agents)))
 
 
 def demo(

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.live import Live
@@ -15,10 +15,8 @@ from immune.clock import US, SystemClock, elapsed_s
 from immune.reports.live import live_view
 from immune.reports.terminal import screen
 from immune.runtime.engine import Engine
+from showcase.choices import Choices, Witness
 from showcase.person import DemoPerson
-
-if TYPE_CHECKING:
-    from showcase.demo import Choices, Witness
 
 REDRAW_TICKS = 20
 SHOWN_HAPPENINGS = 12
