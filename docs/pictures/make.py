@@ -29,7 +29,8 @@ from immune.reports.live import live_view  # noqa: E402
 from immune.reports.model import LiveView  # noqa: E402
 from immune.reports.terminal import screen  # noqa: E402
 from immune.runtime.engine import View  # noqa: E402
-from showcase.demo import DEMO_POLICY, VIRTUAL_START_US, WARMUP_S, Witness, command  # noqa: E402
+from showcase.choices import Witness  # noqa: E402
+from showcase.demo import DEMO_POLICY, VIRTUAL_START_US, WARMUP_S, command  # noqa: E402
 from simulation.connector import SimulatedConnector  # noqa: E402
 from simulation.fleet import SimulatedFleet  # noqa: E402
 

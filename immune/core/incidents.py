@@ -152,8 +152,8 @@ class Examiner:
         finding = findings.get(index)
         held = self._kept_from_working(incident.agents[0])
         if finding is not None and finding.explained_by and not (held and _only_silent(finding)):
-            if self._under_treatment(incident.agents[0]) or self._in_a_persons_hands(incident.agents[0]):
-                return  # a plan comes to its own end first; and what a person decided, or was called for, no inference takes back
+            if self._under_treatment(incident.agents[0]) or self._refused_by_a_person(incident.agents[0]):
+                return  # a plan comes to its own end first
             self._close(record, incident, "explained", f"part of a shared cause: {self._shared(finding.explained_by)}")
         elif held:
             return  # nothing fresh is to be learned of an agent that is kept from working; least of all from its silence
@@ -170,9 +170,11 @@ class Examiner:
         plan = self.state.plans.get(self.state.agents[agent_id].plan_id)
         return plan is not None and plan.live
 
-    def _in_a_persons_hands(self, agent_id: str) -> bool:
-        agent = self.state.agents[agent_id]
-        return agent.plan in ("rejected", "exhausted") and agent.desired != "none"
+    def _refused_by_a_person(self, agent_id: str) -> bool:
+        """Whether a person rejected its plan: no inference takes a person's word back. Nobody's silence is a word."""
+        plan = self.state.plans.get(self.state.agents[agent_id].plan_id)
+        request = self.state.approvals.get(plan.request_id) if plan else None
+        return request is not None and request.status == "rejected" and self.state.agents[agent_id].desired != "none"
 
     def _kept_from_working(self, agent_id: str) -> bool:
         agent = self.state.agents[agent_id]
