@@ -160,8 +160,9 @@ def _show(document: dict[str, Any], out_dir: Path | None) -> None:
         out.print(f"rejected: {counts}", markup=False)
         table("", ("line", "field", "value", "reason"), rows, "")
     incident_table(document["incidents"])
-    times = _count(document["quarantines"], "time")
-    out.print(f"an agent would have been isolated {times} under policy {document['policy_version']}", markup=False)
+    quarantines = document["quarantines"]
+    who = f"agents would have been isolated {_count(quarantines, 'time')}" if quarantines else "nobody would have been isolated"
+    out.print(f"{who} under policy {document['policy_version']}", markup=False)
     if out_dir is not None:
         out.print(f"report: {out_dir / 'report.html'}", markup=False)
 

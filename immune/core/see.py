@@ -28,6 +28,7 @@ def see(state: RunState, mirror: Mirror, assessment: Assessment, rules: Rules) -
     """Everything that is to be believed after one tick's assessment."""
     docket = Docket(state=state, now_us=assessment.now_us)
     standing = {finding.agent: finding for finding in assessment.findings}
+    _facts(docket, mirror, assessment)
     _liveness(docket, mirror, assessment, rules)
     examiner = Examiner(state=state, mirror=mirror, assessment=assessment, policy=rules.policy, version=rules.version, catalogue=rules.catalogue)
     changes = examiner.examine(docket.add)
@@ -37,6 +38,13 @@ def see(state: RunState, mirror: Mirror, assessment: Assessment, rules: Rules) -
     if changes.recovered:
         docket.effects.append(ResumeLearning(agents=tuple(changes.recovered)))
     return docket.close()
+
+
+def _facts(docket: Docket, mirror: Mirror, assessment: Assessment) -> None:
+    """A new model, version, prompt or provider is put on record as a fact; whether it harms is for the vitals to say."""
+    for index, field, before, after, at_us in assessment.facts:
+        fact = ev.FactNote(field=field, before=before, after=after, at_us=at_us)
+        docket.add(mirror.agents[index], ev.FactChanged(fact=fact))
 
 
 def _liveness(docket: Docket, mirror: Mirror, assessment: Assessment, rules: Rules) -> None:
