@@ -1,6 +1,7 @@
 """Absent samples: the gap since an agent's last sample against the gaps it has been seen to leave.
 
-A gap is silence when it passes ``limit = max(silence_min, silence_factor * mean gap, PAUSE * longest usual gap)``; the evidence is
+A gap is silence when it passes ``limit = max(silence_min, silence_factor * mean gap, PAUSE * longest usual gap)``, and six times
+`silence_min` for somebody who has been heard for less than `silence_min` so far; the evidence is
 ``threshold * gap / limit``, that is -ln of an exponential tail whose mean is ``limit / threshold``. Gaps after an agent said
 that it is idle or done teach nothing and mean nothing, with one exception: an agent that has always sent heartbeats while idle
 (`RESTS_KNOWN` of them) and stops is silent after `REST_FACTOR` times the longest pause between them.
@@ -23,6 +24,8 @@ RATE_SPAN = 300.0
 PEAK_SPAN_S = 3600.0
 """The longest usual gap is forgotten over this time."""
 KNOWN_FROM = 3
+STRANGER_FACTOR = np.float32(6)
+"""Who has been heard for less than `silence_min` in all may pause this many times as long."""
 RESTS_KNOWN = 60
 REST_FACTOR = 10.0
 REST_MIN_S = 30.0
@@ -80,7 +83,10 @@ def resting(status: NDArray[np.int8]) -> NDArray[np.bool_]:
 def _limit(count: NDArray[np.int32], mean: NDArray[np.float32], peak: NDArray[np.float32], policy: DetectionPolicy) -> NDArray[np.float32]:
     usual = np.maximum(np.float32(policy.silence_factor) * mean, np.float32(PAUSE) * peak)
     young = 1 + np.float32(policy.min_samples) / np.maximum(count, 1) * (count < policy.min_samples)
-    limit: NDArray[np.float32] = np.maximum(usual * young, np.float32(policy.silence_min_s)).astype(np.float32)
+    least = np.float32(policy.silence_min_s)
+    # a burst of calls within a second tells nothing of the pauses that are usual between bursts
+    stranger = mean * np.minimum(count, GAP_SPAN) < least
+    limit: NDArray[np.float32] = np.maximum(usual * young, least * np.where(stranger, STRANGER_FACTOR, 1)).astype(np.float32)
     return limit
 
 
