@@ -25,7 +25,7 @@ from immune.connectors.gate import GateConnector
 from immune.connectors.process import ProcessConnector
 from immune.connectors.webhook import WebhookConnector
 from immune.core.policy import Policy
-from immune.errors import FencedError, RefusedError, UnknownIdError
+from immune.errors import FencedError, JournalBrokenError, RefusedError, StoreUnavailableError, UnknownIdError
 from immune.ports import AgentSource, Connector
 from immune.reports import documents
 from immune.reports.explain import explain
@@ -33,10 +33,13 @@ from immune.runtime.engine import Engine
 from immune.runtime.supervisor import Failure, Supervisor
 from immune.settings import Settings
 from immune.sources.ingest import IngestSource
+from immune.stores.archive import taken_up_next
 from immune.stores.journal_sqlite import SqliteJournal
 from immune.stores.tokens import TokenStore
+from immune.stores.witness import Why, Witness, compare
 
 HEAD_START_S = 3
+WITNESS_EVERY_US = 60 * SECOND_US
 SOURCE = "daemon"
 
 
@@ -82,6 +85,9 @@ class Parts:
     processes: ProcessConnector | None
     webhooks: list[WebhookConnector]
     first_us: int
+    witness: Witness
+    witnessed_us: int = 0
+    troubled: bool = False
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     fatal: RefusedError | None = None
 
@@ -136,6 +142,7 @@ def _compose(launch: Launch, stores: Stores, bring: Bring | None) -> Parts:
         processes=processes,
         webhooks=webhooks,
         first_us=first_us,
+        witness=Witness(launch.settings.witness_path),
     )
 
 
@@ -143,10 +150,9 @@ def _choose_run(launch: Launch, stores: Stores) -> tuple[str, bool]:
     """The run to write, and whether it is taken up again."""
     if launch.run_id is not None:
         return launch.run_id, stores.journal.head(launch.run_id)[0] > 0
-    if not launch.new:
-        for run in stores.journal.runs():
-            if run.run_id.startswith("live-"):
-                return run.run_id, True
+    newest = None if launch.new else taken_up_next(stores.journal.runs())
+    if newest is not None:
+        return newest, True
     return "live-" + new_run_id(SystemClock()).removeprefix("run-"), False
 
 
@@ -188,8 +194,10 @@ async def _serve(parts: Parts, api: Api, server: Server, clock: Clock) -> None:
     engine, launch = parts.engine, parts.launch
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, parts.stop.set)
+    _recognise(parts)
     if engine.view is None:
         engine.start(clock.now_us())
+    _bear_witness(parts, clock.now_us(), "started")
     if parts.processes is not None:
         levels = {agent.agent_id: agent.desired for agent in engine.state.agents.values()}
         for agent_id, trouble in (await parts.processes.start(levels)).items():
@@ -214,15 +222,57 @@ async def _serve(parts: Parts, api: Api, server: Server, clock: Clock) -> None:
         parts.stop.set()
 
     supervisor = Supervisor(clock, failed)
-    engine.on_tick = lambda now_us: api.refresh_approvers()
+    engine.on_tick = lambda now_us: _after_tick(parts, api, now_us)
     api.refresh_approvers()
     supervisor.start("ticks", ticks)
     await parts.stop.wait()
     await supervisor.stop()
     if parts.fatal is None:
         await engine.finish(clock.now_us(), "stopped")
+        _bear_witness(parts, clock.now_us(), "stopped")
+        if engine.trouble:
+            _say(f"the end is not on record: {engine.trouble}")
         _report(launch, "stopped", run_id=engine.run_id, ticks=engine.counters.ticks, events=engine.state.seq, head=engine.state.head)
         _say(f"stopped in order after {engine.counters.ticks} ticks; nothing was approved, healed or released by it")
+
+
+def _after_tick(parts: Parts, api: Api, now_us: int) -> None:
+    api.refresh_approvers()
+    trouble = parts.engine.trouble
+    if bool(trouble) != parts.troubled:
+        parts.troubled = bool(trouble)
+        _say(
+            f"the journal cannot be written: {trouble}. What is contained stays contained, nothing new begins until it can"
+            if trouble
+            else "the journal takes events again; the outage is on record"
+        )
+    if now_us - parts.witnessed_us >= WITNESS_EVERY_US and not trouble:
+        _bear_witness(parts, now_us, "running")
+
+
+def _recognise(parts: Parts) -> None:
+    """Say so when the journal is not the one that was here last: an older copy, a cut tail. What it contains is enforced all the same."""
+    engine = parts.engine
+    try:
+        compare(engine.journal, engine.run_id, parts.witness.sightings(engine.run_id))
+    except JournalBrokenError as found:
+        seq, head = engine.journal.head(engine.run_id)
+        _say(f"older copy, or a cut one: run {engine.run_id} ends at seq {seq}, head {head}; {found.what} (seq {found.seq})")
+    except StoreUnavailableError as error:
+        _say(f"nobody can tell whether the journal is whole: {error}")
+
+
+def _bear_witness(parts: Parts, now_us: int, why: Why) -> None:
+    """Note the head outside the journal; on standard error too when the daemon starts and stops, because logs are kept elsewhere."""
+    engine = parts.engine
+    seq, head = engine.state.seq, engine.state.head
+    parts.witnessed_us = now_us
+    if why != "running":
+        _say(f"{why}: run {engine.run_id} at seq {seq}, head {head}")
+    try:
+        parts.witness.note(now_us, engine.run_id, seq, head, why)
+    except StoreUnavailableError as error:
+        _say(f"the head could not be witnessed: {error}")
 
 
 def _welcome(parts: Parts, server: Server) -> None:

@@ -14,15 +14,22 @@ from immune.errors import InputError
 
 DEFAULT_DATA_DIR = Path(".immune")
 DEFAULT_PORT = 8710
+WITNESS_NAME = "witness.log"
 PORT_MAX = 65_535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings of one process. Port 0 takes a free one."""
+    """The settings of one process. Port 0 takes a free one. `witness` is where heads of the journal are noted beside it."""
 
     data_dir: Path = DEFAULT_DATA_DIR
     port: int = DEFAULT_PORT
+    witness: Path | None = None
+
+    @property
+    def witness_path(self) -> Path:
+        """Where heads are witnessed: in the data directory unless another place was named."""
+        return self.witness or self.data_dir / WITNESS_NAME
 
 
 def load_settings(
@@ -37,8 +44,11 @@ def load_settings(
     folder = table.get("data_dir", str(DEFAULT_DATA_DIR))
     if not isinstance(folder, str) or not folder:
         raise InputError("not a directory", field="daemon.data_dir", value=folder, way_out='for example data_dir = ".immune"')
+    witness = table.get("witness")
+    if witness is not None and (not isinstance(witness, str) or not witness):
+        raise InputError("not a file", field="daemon.witness", value=witness, way_out='for example witness = "/var/log/immune-heads.log"')
     chosen = data_dir or Path(env.get("IMMUNE_DATA_DIR") or folder)
-    return Settings(data_dir=chosen, port=_port(port, env.get("IMMUNE_PORT"), table.get("port")))
+    return Settings(data_dir=chosen, port=_port(port, env.get("IMMUNE_PORT"), table.get("port")), witness=Path(witness) if witness else None)
 
 
 def _daemon_table(config: Path | None) -> Mapping[str, object]:
@@ -48,9 +58,9 @@ def _daemon_table(config: Path | None) -> Mapping[str, object]:
         table = tomllib.loads(read_policy_text(config, "--config")).get("daemon", {})
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"not valid TOML: {error}", field="--config", value=str(config), way_out="see https://toml.io") from None
-    unknown = set(table) - {"data_dir", "port"} if isinstance(table, dict) else {"daemon"}
+    unknown = set(table) - {"data_dir", "port", "witness"} if isinstance(table, dict) else {"daemon"}
     if unknown:
-        raise InputError("unknown key in [daemon]", field="daemon", value=min(unknown), way_out="data_dir and port are known")
+        raise InputError("unknown key in [daemon]", field="daemon", value=min(unknown), way_out="data_dir, port and witness are known")
     return dict(table)
 
 
@@ -65,7 +75,10 @@ def _port(flag: int | None, environment: str | None, configured: object) -> int:
 
 
 def load_policy(path: Path | None, flag: str = "--policy") -> Policy:
-    """The policy of a file, or the defaults; `flag` is where the user named it. Raises InputError when it cannot be read, PolicyError when it is wrong."""
+    """The policy of a file, or the defaults; `flag` is where the user named it.
+
+    Raises InputError when it cannot be read, PolicyError when it is wrong.
+    """
     if path is None:
         return Policy()
     return read_policy(read_policy_text(path, flag), str(path))
@@ -76,8 +89,6 @@ def read_policy_text(path: Path, flag: str = "FILE") -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise InputError(
-            f"cannot read the policy: {error.strerror}", field=flag, value=str(path), way_out="give a readable TOML file"
-        ) from None
+        raise InputError(f"cannot read the policy: {error.strerror}", field=flag, value=str(path), way_out="give a readable TOML file") from None
     except UnicodeDecodeError:
         raise InputError("the policy is not UTF-8 text", field=flag, value=str(path), way_out="save it as UTF-8") from None

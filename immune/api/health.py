@@ -22,12 +22,14 @@ async def healthy(_: Call) -> web.StreamResponse:
 
 
 async def ready(call: Call) -> web.StreamResponse:
-    """200 while ticks come, 503 before the first one and when they have stopped."""
+    """200 while ticks come, 503 before the first one, when they have stopped, and while the journal cannot be written."""
     context = call.context
     age_s = max(0, call.now_us - context.ticked_at_us) / US
     document = {"status": "ready", "run_id": context.engine.run_id, "ticks": context.engine.counters.ticks, "last_tick_age_s": round(age_s, 3)}
     if context.engine.view is None:
         return _not_ready({**document, "status": "starting", "last_tick_age_s": None})
+    if context.engine.trouble:
+        return _not_ready({**document, "status": "journal cannot be written", "reason": context.engine.trouble})
     if age_s > STALLED_AFTER_S + 2 * context.engine.period_us / US:
         return _not_ready({**document, "status": "stalled"})
     return json_response(document)
@@ -69,6 +71,8 @@ def _lines(context: Context, now_us: int) -> Iterable[str]:
     oldest_s = max((max(0, now_us - one.requested_at_us) / US for one in pending), default=0.0)
     yield from _one("immune_approvals_pending", "gauge", "Requests that wait for a person.", len(pending))
     yield from _one("immune_approvals_oldest_age_seconds", "gauge", "How long the oldest pending request has waited.", oldest_s)
+    yield from _one("immune_journal_writable", "gauge", "1 while the journal takes what is appended, else 0.", not context.engine.trouble)
+    yield from _one("immune_journal_refused_total", "counter", "Appends that the journal could not take.", context.engine.outage.refused)
     yield from _one("immune_journal_events", "gauge", "Events in the journal of this run.", state.seq)
     yield from _one("immune_telemetry_stored_samples_total", "counter", "Samples in the telemetry store.", account.stored)
     yield from _one("immune_telemetry_queue_samples", "gauge", "Samples waiting for the telemetry store.", account.waiting)
@@ -109,6 +113,6 @@ def _many(name: str, kind: str, says: str, key: str, values: Mapping[str, int]) 
 
 ROUTES: tuple[Route, ...] = (
     Route(method="GET", path="/healthz", handler=healthy, summary="200 as long as the daemon answers; no token"),
-    Route(method="GET", path="/readyz", handler=ready, summary="200 while ticks come, else 503; no token"),
+    Route(method="GET", path="/readyz", handler=ready, summary="200 while ticks come and the journal can be written, else 503; no token"),
     Route(method="GET", path="/metrics", handler=metrics, summary="Prometheus text", roles=READERS, media_type="text/plain"),
 )

@@ -70,6 +70,15 @@ class Measurements(Protocol):
         ...
 
 
+class Refusals(Protocol):
+    """What the journal did not take."""
+
+    @property
+    def refused(self) -> int:
+        """Refused appends."""
+        ...
+
+
 class Host(Protocol):
     """The engine as the API sees it."""
 
@@ -98,6 +107,16 @@ class Host(Protocol):
     @property
     def counters(self) -> Counted:
         """What it counts."""
+        ...
+
+    @property
+    def trouble(self) -> str:
+        """Why the journal cannot be written; empty while it can."""
+        ...
+
+    @property
+    def outage(self) -> Refusals:
+        """What the journal did not take."""
         ...
 
     @property

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from immune import __version__
-from immune.cli import acting, approvals, journal, policy, reading, tokens
+from immune.cli import acting, approvals, journal, policy, reading, retention, tokens
 from immune.cli.doctor import doctor
 from immune.cli.output import run_guarded
 from immune.cli.replay import replay
@@ -31,7 +31,7 @@ app.command("run")(run)
 app.command("replay")(replay)
 app.add_typer(reading.agents, name="agents")
 app.add_typer(reading.incidents, name="incidents")
-app.add_typer(reading.runs, name="runs")
+app.add_typer(retention.runs, name="runs")
 app.command("why")(reading.why)
 app.add_typer(approvals.app, name="approvals")
 for command in (

@@ -90,6 +90,11 @@ class Arena:
         """Bytes held, capacity included."""
         return sum(array.nbytes for array in self._arrays.values())
 
+    @property
+    def layout(self) -> str:
+        """Names, types and shapes of the arrays, as text."""
+        return ";".join(f"{name}:{column.dtype.str}:{column.lead}:{column.trail}" for name, column in self._columns.items())
+
     def pack(self) -> bytes:
         """The rows in use as bytes: a JSON line with names and types, then the arrays one after the other."""
         head = {"size": self.size, "columns": [[name, column.dtype.str] for name, column in self._columns.items()]}

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from immune.core.arena import Arena, Block
+from immune.core.surprise import Lent
 
 LEVEL_SPAN = 300.0
 SPREAD_SPAN = 400.0
@@ -23,8 +24,8 @@ CLIP = 4.0
 """Learn from at most this many spreads."""
 SUSPECT_PACE = 0.25
 """How fast a level follows while its stream is suspected, against usual: slow faults stay visible, stale levels catch up."""
-SPREAD_CLIP = 2.5
-MEMORY_CLIP = 1.5
+SPREAD_CLIP = 2.0
+MEMORY_CLIP = 1.2
 """Tighter for spread and memory: three samples of a jump must not pass for a stream that remembers itself (measured: such a fault was missed)."""
 RATE_SPAN = 600.0
 """Counts: samples that their mean remembers."""
@@ -73,7 +74,7 @@ class Surroundings:
 class Residuals:
     """One round of the continuous streams against their baselines. All arrays (continuous, n), float32."""
 
-    def __init__(self, block: Block, x: Floats, fresh: Mask, floors: Floats, around: Surroundings | None) -> None:
+    def __init__(self, block: Block, x: Floats, fresh: Mask, floors: Floats, around: Surroundings | None, lent: Lent) -> None:
         """x: scaled values, 0 where missing · fresh (n,): the sample begins a task, nothing is carried over."""
         self._block = block
         level, own2 = block["level"][: len(x)], block["own2"]
@@ -81,7 +82,8 @@ class Residuals:
         self.expected = level if around is None else level + around.shape
         self.residual = x - self.expected
         phi = block["lagged"] / np.maximum(block["lagged2"], np.float32(1e-8))
-        self.phi = _between(phi * (1 + 4 / (self.count + 4)), _PHI_LOW, _PHI_HIGH)
+        phi = _between(phi * (1 + 4 / (self.count + 4)), _PHI_LOW, _PHI_HIGH)
+        self.phi = phi + (lent.memory - phi) * (lent.memory_weight / (self.count + lent.memory_weight))
         self.carried = block["before"] * ~fresh
         spread = np.maximum(np.sqrt(block["spread2"]), floors)
         self.own = np.maximum(np.sqrt(own2), floors)

@@ -22,6 +22,10 @@ OFFSET_SPAN = 1000.0
 ANY_KIND = -2
 FREE = -3
 
+NOVELTY_POWER = 1.0
+_NOVELTY = (1 / np.append(np.diff(NODES), NODES[-1] - NODES[-2]) ** NOVELTY_POWER).astype(np.float32)
+"""Samples of one task say little new of one another: between two nodes a task counts about once, however many of its steps lie there."""
+
 Floats = NDArray[np.float32]
 Index = NDArray[np.intp]
 
@@ -37,12 +41,13 @@ class Place:
         span = NODES[self.low + 1] - NODES[self.low]
         self.weight = np.clip((known - NODES[self.low]) / span, 0, 1).astype(np.float32)
         self.placed = type_row >= 0
+        self.novelty = _NOVELTY[self.low]
 
     def part(self, rows: slice) -> Place:
         """The same for some of the samples."""
         some = Place.__new__(Place)
         some.type_row, some.own_row = self.type_row[rows], self.own_row[rows]
-        some.low, some.weight, some.placed = self.low[rows], self.weight[rows], self.placed[rows]
+        some.low, some.weight, some.placed, some.novelty = self.low[rows], self.weight[rows], self.placed[rows], self.novelty[rows]
         return some
 
 
@@ -151,6 +156,8 @@ class Cells:
         found += above
         rough = self._flat("rough").take(at[:n] + (place.weight > 0.5), axis=0)
         times, own_times = found[:n, width:], found[n:, width:]
+        times *= place.novelty[:, None]
+        own_times *= place.novelty[:, None]
         own = found[n:, :width] * (own_times / (own_times + 3))
         nowhere = place.own_row < 0
         if np.count_nonzero(nowhere):

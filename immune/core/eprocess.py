@@ -20,18 +20,21 @@ DELTA = 0.25
 HEADROOM_NATS = 7.0
 """An SR is capped this far above what alone makes an alarm: a long incident stays bounded."""
 
+ROWS = len(LAMBDAS) + 1
+"""Processes of a stream and direction: one for each size, and that of `drift`."""
+
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 _SLOPES = np.array(LAMBDAS, dtype=np.float32)[:, None, None]
 _FALL = -_SLOPES * np.float32(DELTA) - _SLOPES * _SLOPES * np.float32(0.5)
-_SHARE = np.float32(1 / len(LAMBDAS))
+_SHARE = np.float32(1 / ROWS)
 _BOTH = np.exp(2 * _FALL)
 
 
 def declare(arena: Arena, streams: int) -> None:
     """The arrays of this file, over agents: sign 0 is up, 1 is down."""
-    arena.declare("sr", np.float32, lead=(2, len(LAMBDAS), streams))
+    arena.declare("sr", np.float32, lead=(2, ROWS, streams))
 
 
 def alarm_nats(period_s: float, false_alarms_per_agent_day: float) -> float:
@@ -45,7 +48,7 @@ def cap_for(threshold_nats: float, processes: int) -> np.float32:
 
 
 def advance(sr: Floats, g: Floats, seen: Mask, cap: np.float32, bets: Floats | None = None) -> Floats:
-    """Take in one sample of each stream: sr (2, lambdas, streams, n) is changed; returns the mean over lambda, (2, streams, n).
+    """Take in one sample of each stream: sr (2, ROWS, streams, n) is changed; returns the mean over rows, (2, streams, n).
 
     bets (k, m, n), e-values of mean at most 1, stand in for the k largest lambdas, upwards, of the last m streams.
     """
@@ -55,14 +58,15 @@ def advance(sr: Floats, g: Floats, seen: Mask, cap: np.float32, bets: Floats | N
     down = np.divide(_BOTH, up)
     if bets is not None:
         up[-bets.shape[0] :, -bets.shape[1] :] = bets
+    swift = sr[:, : len(LAMBDAS)]
     if np.count_nonzero(seen) == seen.size:
-        sr += np.float32(1)
+        swift += np.float32(1)
     else:
         np.copyto(up, np.float32(1), where=~seen)
         np.copyto(down, np.float32(1), where=~seen)
-        sr += seen.astype(np.float32)
-    sr[0] *= up
-    sr[1] *= down
-    np.minimum(sr, cap, out=sr)
+        swift += seen.astype(np.float32)
+    swift[0] *= up
+    swift[1] *= down
+    np.minimum(swift, cap, out=swift)
     mean: Floats = np.add.reduce(sr, axis=1) * _SHARE
     return mean

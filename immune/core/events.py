@@ -414,3 +414,14 @@ class TelemetryLost(Event):
     kind = "telemetry_lost"
     samples: int
     reason: str
+
+
+@register
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalInterrupted(Event):
+    """For a while, up to this event, the journal took nothing: so many appends were refused, and nothing was done that needed one."""
+
+    kind = "journal_interrupted"
+    reason: str
+    since_us: int
+    refused: int

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from immune.core import facts
 from immune.core.arena import Arena
-from immune.core.eprocess import LAMBDAS
+from immune.core.eprocess import ROWS
 from immune.core.evidence import SILENCE, Bands, Basis, CohortFinding, Direction, Finding, VitalEvidence
 from immune.core.facts import FACTS
 from immune.core.policy import DetectionPolicy
@@ -26,6 +26,8 @@ SHOW_NATS = 3.0
 SHOW_AT_MOST = 10
 DEFER_SAMPLES = 4
 """A fresh alarm waits this long while others move the same way: perhaps it is not this agent."""
+DEFER_SERVICE_SAMPLES = 10
+"""The same where one more agent of its service shows the same sign of something outside: latency, retries, errors."""
 DEFER_US = 60_000_000
 OWN_BASIS_FROM = 200
 TYPE_BASIS_UNTIL = 40
@@ -61,7 +63,7 @@ class FindingWriter:
             return (), ()
         quiet, quiet_key = self._quiet_together(arena, shared, gap_share, now_us)
         norms = {key: self._norms(arena, cause) for key, cause in shared.causes.items()}
-        moving = self._moving(arena, now_us) if len(standing_out) > 2 else None
+        moving = self._moving(arena, now_us) if np.count_nonzero(arena["hot_any"][: arena.size]) > 1 else None
         found = [
             self._finding(
                 arena,
@@ -103,8 +105,9 @@ class FindingWriter:
         silent = gap_share >= 1
         alarm = nats >= self._threshold
         explained = quiet_key if silent else self._explained(arena, shared, norms, agent)
-        if alarm and not silent and not explained and moving is not None and 0 < arena["alarmed"][agent] <= DEFER_SAMPLES:
-            alarm = not self._others_move(arena, agent, moving)
+        since = int(arena["alarmed"][agent])
+        if alarm and not silent and not explained and moving is not None and 0 < since <= DEFER_SERVICE_SAMPLES:
+            alarm = not self._others_move(arena, shared, agent, moving, since)
         onset = min((item.onset_us for item in evidence if item.nats >= 0.5 * evidence[0].nats), default=now_us)
         return Finding(
             agent=agent,
@@ -188,10 +191,16 @@ class FindingWriter:
         counts: NDArray[np.int64] = (arena["hot"][:, :, hot_agents] & recent).sum(axis=2)
         return counts
 
-    def _others_move(self, arena: Arena, agent: int, moving: NDArray[np.int64]) -> bool:
+    def _others_move(self, arena: Arena, shared: SharedCause, agent: int, moving: NDArray[np.int64], since: int) -> bool:
         nats = _direction_nats(arena, agent)
         sign, row = np.unravel_index(int(nats.argmax()), nats.shape)
-        return bool(moving[sign, row] >= 3)
+        if moving[sign, row] >= 3:
+            return since <= DEFER_SAMPLES
+        if moving[sign, row] < 2 or not shared.outside[row]:
+            return False
+        services = shared.codes(arena, "service")
+        beside = arena["hot"][sign, row, : arena.size] & (services == services[agent]) & (services[agent] >= 0)
+        return int(np.count_nonzero(beside)) >= 2
 
     def _norms(self, arena: Arena, cause: Cause) -> dict[tuple[int, int], tuple[float, float]]:
         """Median and spread of the log ratio of a cause's agents, by symptom."""
@@ -308,7 +317,7 @@ class FindingWriter:
 
 
 def _direction_nats(arena: Arena, agent: int) -> NDArray[np.float64]:
-    mean = arena["sr"][..., agent].sum(axis=1, dtype=np.float64) / len(LAMBDAS)
+    mean = arena["sr"][..., agent].sum(axis=1, dtype=np.float64) / ROWS
     nats: NDArray[np.float64] = np.log(np.maximum(mean, 1e-3))
     return nats
 

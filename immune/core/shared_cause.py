@@ -17,15 +17,16 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from immune.core import drift
 from immune.core.arena import Arena
-from immune.core.eprocess import LAMBDAS
+from immune.core.eprocess import ROWS
 from immune.core.facts import FACTS
 
 TOGETHER_US = 120_000_000
 ALIVE_US = 120_000_000
 AFTERMATH_US = 180_000_000
 WINDOW = 60.0
-MEMBERS_AT_LEAST = 4
+MEMBERS_AT_LEAST = 3
 VOTES_FROM = 30
 """An agent votes from this many samples on."""
 FROM_OUTSIDE = ("latency_ms", "latency_per_output_token", "retries", "errors")
@@ -57,7 +58,7 @@ class SharedCause:
     def __init__(self, streams: tuple[str, ...], threshold_nats: float) -> None:
         self.causes: dict[str, Cause] = {}
         self._threshold = threshold_nats
-        self._outside = np.array([name in FROM_OUTSIDE for name in streams])
+        self.outside = np.array([name in FROM_OUTSIDE for name in streams])
         self._fixed: dict[str, NDArray[np.int32]] = {}
 
     def enroll(self, types: NDArray[np.int32], services: NDArray[np.int32]) -> None:
@@ -111,7 +112,7 @@ class SharedCause:
         fleet_counts = False
         for field_name, code, members, inside in self.cohorts(arena, alive, moved):
             chosen = moved[inside]
-            if len(chosen) < self._needed(members, field_name, bool(self._outside[stream])):
+            if len(chosen) < self._needed(members, field_name, bool(self.outside[stream])):
                 continue
             score = float(nats[inside].sum()) - _ln_choose(members, len(chosen)) - len(chosen) * math.log(WINDOW)
             if score < self._threshold:
@@ -132,7 +133,7 @@ class SharedCause:
             return 3
         if field_name or members < 20:
             return max(3, math.ceil(0.25 * members))
-        return max(5, math.ceil((0.04 if outside else 0.15) * members))
+        return max(5, math.ceil((0.04 if outside else 0.08) * members))
 
     def cohorts(self, arena: Arena, alive: NDArray[np.bool_], moved: Index) -> Iterator[tuple[str, int, int, NDArray[np.bool_]]]:
         """The fleet, then every cohort with moved members: (field, code, members, which of `moved` belong to it)."""
@@ -187,6 +188,7 @@ class SharedCause:
             else:
                 cause.present = False
             if now_us - cause.seen_us > AFTERMATH_US:
+                drift.start_anew(arena, np.array(sorted(cause.agents), dtype=np.intp))
                 del self.causes[key]
 
     def _widen(self, arena: Arena, cause: Cause) -> None:
@@ -212,7 +214,7 @@ class SharedCause:
 
 def stream_nats(arena: Arena, sign: int, stream: int, agents: Index) -> NDArray[np.float64]:
     """Ln of the mean e-detector of one stream and direction of these agents."""
-    mean = arena["sr"][sign, :, stream, agents].sum(axis=1, dtype=np.float64) / len(LAMBDAS)
+    mean = arena["sr"][sign, :, stream, agents].sum(axis=1, dtype=np.float64) / ROWS
     nats: NDArray[np.float64] = np.log(np.maximum(mean, 1e-3))
     return nats
 

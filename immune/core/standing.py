@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from immune.core import drift
 from immune.core.arena import Arena, Block
 from immune.core.vitals import MISSING
 
@@ -140,6 +141,9 @@ def _follow(block: Block, hot: Mask, hot_any: Mask, nats: Floats, threshold_nats
         recent, sums = block["g_recent"][:, column], block["sums"][:, :, column]
         wanted = np.clip(0.5 * np.abs(sums[3]) / np.maximum(sums[0], 1), 0.3, 0.8)
         fresh = (hot[0][:, column] & (recent > wanted)) | (hot[1][:, column] & (recent < -wanted))
+        for sign, lasting in enumerate(drift.still(block, column)):
+            slow = block["sr"][sign, drift.ROW, : len(lasting)][:, column] >= _E_HOT
+            fresh[: len(lasting)] |= lasting & slow
         present[column] |= fresh.any(axis=0)
     calm[...] = np.where((over | block["held"]) & ~present, np.minimum(calm, 250) + 1, 0)
     rested = (calm >= CALM_SAMPLES) & over
@@ -160,7 +164,21 @@ def reset_evidence(arena: Arena, agents: NDArray[np.intp]) -> None:
         arena.refill(name, agents)
 
 
-NORMAL = ("count", "level", "level_prior", "lagged", "before", "ranks", "block_sum", "stuck_sr")
+NORMAL = (
+    "reference",
+    "drift_sum",
+    "drift_left",
+    "drift_mean",
+    "drift_variance",
+    "count",
+    "level",
+    "level_prior",
+    "lagged",
+    "before",
+    "ranks",
+    "block_sum",
+    "stuck_sr",
+)
 
 
 def forget_normal(arena: Arena, agents: NDArray[np.intp]) -> None:

@@ -47,6 +47,7 @@ class Lent:
     share   cumulated shares of bins of all types, flat; `place` says where those of an agent and stream begin
     borrowed, depth  how many samples the shares count for, and how many they rest on
     calibration  block variance · humble  samples at which surprise counts ``sqrt(1/2)`` · dependent  the type remembers itself, or a count
+    memory  phi of the type, (continuous, n), and how many of the agent's own samples it counts for
     """
 
     share: Floats
@@ -56,6 +57,8 @@ class Lent:
     calibration: Floats
     humble: Floats
     dependent: Mask
+    memory: Floats
+    memory_weight: Floats
 
 
 _LAST = np.float32(BINS - 1)
@@ -75,7 +78,7 @@ def declare(arena: Arena, streams: int) -> None:
 
 BLOCK = 32
 """Samples in a block of the block variance."""
-SQUARE_MAX = 16.0
+SQUARE_MAX = 48.0
 
 
 def z_bins(z: Floats) -> NDArray[np.int8]:

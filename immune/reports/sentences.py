@@ -63,6 +63,8 @@ def _running(envelope: Envelope, event: Event) -> str | None:
             return f"background task {event.child} failed ({event.error}) and restarts in {event.restart_in_s:g} s"
         case ev.TelemetryLost():
             return f"{event.samples} samples could not be stored: {event.reason}"
+        case ev.JournalInterrupted():
+            return f"the journal took nothing from {ev.iso(event.since_us)[11:19]} on until now ({event.refused} refused): {event.reason}"
     return None
 
 

@@ -12,6 +12,7 @@ A tick that comes too late is skipped and counted, never caught up: time does no
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from immune import __version__
@@ -49,6 +50,7 @@ from immune.ports import AgentSource, Answer, Connector, Desk, Journal, Telemetr
 from immune.runtime import continuity
 from immune.runtime.executor import Executor
 from immune.runtime.measurements import MeasurementQueue
+from immune.runtime.outage import Outage
 from immune.runtime.supervisor import Failure
 
 BANDS_EVERY_US = 10 * US
@@ -56,6 +58,7 @@ EXPIRE_EVERY_US = 60 * US
 COUNTS_EVERY_US = 60 * US
 SWEEP_EVERY_US = 30 * US
 BASELINES_EVERY_US = 60 * US
+PENDING_MAX = 1000
 BASELINES_EVERY_US_PER_AGENT = US // 20
 """A large fleet saves its baselines less often, so that saving costs each agent the same."""
 
@@ -117,6 +120,7 @@ class Engine:
             self.rules = replace(rules, can=self.executor.can)
         self.mirror = Mirror()
         self.counters = Counters()
+        self.outage = Outage()
         self.state = RunState()
         self.view: View | None = None
         self.listeners: list[Callable[[Sequence[Envelope], View], None]] = []
@@ -128,6 +132,7 @@ class Engine:
         self._now_us = 0
         self._named = 0
         self._pending: list[Draft] = []
+        self._answers: list[tuple[RunStep, Answer]] = []
         self._unpublished: list[Envelope] = []
         self._unreported: dict[str, int] = {}
         self._inherited: acts.MemoryInherited | None = None
@@ -139,6 +144,11 @@ class Engine:
     def opened(self) -> bool:
         """Whether this engine is the writer of its run already."""
         return self._opened
+
+    @property
+    def trouble(self) -> str:
+        """Why the journal cannot be written; empty while it can. Until then nothing is decided and nothing new is done."""
+        return self.outage.trouble
 
     def open(self, now_us: int) -> None:
         """Become the writer, fold what is there already, and open the sources; `start` does it if nobody did."""
@@ -182,17 +192,24 @@ class Engine:
         }
 
     async def finish(self, now_us: int, reason: str) -> None:
-        """End in order: what waits is written, the end is recorded. Approves, heals and releases nothing."""
+        """End in order: what waits is written, the end is recorded. Approves, heals and releases nothing.
+
+        A journal that cannot be written does not keep it from ending; `trouble` then says why the end is not on record.
+        """
         for source in self.sources:
             await source.close()
         if self.executor is not None:
             await self.executor.stop()
         self._record_counts(now_us)
-        self._append([*self._take_pending(), Draft(at_us=now_us, subject=self.run_id, event=ev.RunEnded(reason=reason, ticks=self.counters.ticks))])
+        self._now_us = now_us
+        with suppress(StoreUnavailableError):
+            self._record_answers()
+            self._pending.append(Draft(at_us=now_us, subject=self.run_id, event=ev.RunEnded(reason=reason, ticks=self.counters.ticks)))
+            self._append_pending()
         if self.view is not None:
             self._publish(self.view.assessment)
         self.queue.drain()
-        self.save_baselines()
+        self._try_to_save_baselines(now_us)
         self.journal.release(self.run_id, self._epoch)
 
     def save_baselines(self) -> None:
@@ -236,7 +253,8 @@ class Engine:
     def failed(self, failure: Failure, now_us: int) -> None:
         """Put a child's death on record with the next tick."""
         event = ev.ChildFailed(child=failure.child, error=failure.error, failures=failure.failures, restart_in_s=failure.restart_in_s)
-        self._pending.append(Draft(at_us=now_us, subject=failure.child, event=event))
+        if len(self._pending) < PENDING_MAX:  # only an outage lets them pile up, and the supervisor counts the rest
+            self._pending.append(Draft(at_us=now_us, subject=failure.child, event=event))
 
     # -- one tick ----------------------------------------------------------------------------------------------------
 
@@ -245,22 +263,27 @@ class Engine:
         batch = SampleBatch.concatenate([await source.collect(now_us) for source in self.sources], len(self.desk.schema))
         screened = self.intake.screen(batch, now_us)
         self.count_rejected(screened.rejected)
-        self._enroll_new(now_us)
         # counted from the epoch, so that a resumed run goes on where it was and no tick is written over
         self.queue.offer(now_us // self.period_us, now_us, screened.batch)
         assessment = self.sentinel.observe(screened.batch, now_us)
         self.mirror.saw(assessment)
         self._now_us = now_us
-        self._apply(see(self.state, self.mirror, assessment, self.rules))
-        if self.executor is not None:
-            self._apply(self._what_is_in_force(self.executor, now_us))
-            self._apply(act(self.state, self.mirror, assessment, self.rules))
-        self._append(self._take_pending())
+        with suppress(StoreUnavailableError):  # `outage` has it on record; the next tick asks the state for the same things again
+            self._decide(assessment, now_us)
         self.counters.ticks += 1
         self.counters.samples += len(screened.batch)
         self._publish(assessment)
         self._housekeep(now_us)
         self.on_tick(now_us)
+
+    def _decide(self, assessment: Assessment, now_us: int) -> None:
+        self._enroll_new(now_us)
+        self._record_answers()
+        self._apply(see(self.state, self.mirror, assessment, self.rules))
+        if self.executor is not None:
+            self._apply(self._what_is_in_force(self.executor, now_us))
+            self._apply(act(self.state, self.mirror, assessment, self.rules))
+        self._append_pending()
 
     def last_seen_us(self) -> dict[str, int]:
         """Time of the newest sample of every agent that sent one, by id."""
@@ -297,6 +320,16 @@ class Engine:
         return docket.close()
 
     def _step_answered(self, effect: RunStep, answer: Answer) -> None:
+        self._answers.append((effect, answer))
+        with suppress(StoreUnavailableError):  # it is kept, and goes on record when there is room
+            self._record_answers()
+
+    def _record_answers(self) -> None:
+        while self._answers:
+            self._record_answer(*self._answers[0])
+            del self._answers[0]
+
+    def _record_answer(self, effect: RunStep, answer: Answer) -> None:
         plan = self.state.plans.get(effect.plan_id)
         docket = Docket(state=self.state, now_us=self._now_us)
         cls = acts.CompensationFinished if effect.undo else acts.StepFinished
@@ -339,9 +372,16 @@ class Engine:
         self._apply(docket.close())
 
     def _append(self, drafts: Sequence[Draft]) -> list[Envelope]:
+        """Last in line comes the note of an outage that is over: ids that a docket gave out beforehand stay right."""
+        drafts = (*drafts, *self.outage.note(self.run_id, self._now_us))
         if not drafts:
             return []
-        envelopes = self.journal.append(self.run_id, drafts, expected_seq=self.state.seq, epoch=self._epoch)
+        try:
+            envelopes = self.journal.append(self.run_id, drafts, expected_seq=self.state.seq, epoch=self._epoch)
+        except StoreUnavailableError as error:
+            self.outage.came(error, self._now_us)
+            raise
+        self.outage.ended()
         self.state = fold(self.state, envelopes)
         self._unpublished += envelopes
         self.mirror.sync(self.state, {agent_id for envelope in envelopes for agent_id in self._touched(envelope)})
@@ -400,7 +440,7 @@ class Engine:
             listener(envelopes, view)
 
     def _housekeep(self, now_us: int) -> None:
-        if now_us >= self._due_us["counts"]:
+        if now_us >= self._due_us["counts"] and not self.trouble:
             self._record_counts(now_us)
             self._due_us["counts"] = now_us + COUNTS_EVERY_US
         self.queue.drain()
@@ -409,8 +449,16 @@ class Engine:
         except StoreUnavailableError as error:
             self.queue.last_error = str(error)  # measurements are best effort: the next tick tries again
         if now_us >= self._due_us["baselines"]:
-            self.save_baselines()
+            self._try_to_save_baselines(now_us)
             self._due_us["baselines"] = now_us + BASELINES_EVERY_US + BASELINES_EVERY_US_PER_AGENT * len(self.state.agents)
+
+    def _try_to_save_baselines(self, now_us: int) -> None:
+        if self.trouble:
+            return
+        try:
+            self.save_baselines()
+        except StoreUnavailableError as error:
+            self.outage.came(error, now_us)
 
     def _tidy_measurements(self, now_us: int) -> None:
         if self._named < len(self.desk.roster):
@@ -463,6 +511,6 @@ class Engine:
             event = ev.TelemetryLost(samples=lost, reason=self.queue.last_error or "queue full")
             self._pending.append(Draft(at_us=now_us, subject=self.run_id, event=event))
 
-    def _take_pending(self) -> list[Draft]:
-        taken, self._pending = self._pending, []
-        return taken
+    def _append_pending(self) -> None:
+        self._append(self._pending)
+        self._pending = []

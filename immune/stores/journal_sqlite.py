@@ -9,6 +9,7 @@ without one an event of 800 bytes would take an overflow page of its own, 4.6 kB
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -20,7 +21,18 @@ from immune.errors import InputError, JournalBrokenError, RefusedError, StoreUna
 from immune.ports import RunInfo
 from immune.stores.chain import Row, check_end, check_expected, check_reached, check_writer, envelope_of, follow, row_of
 from immune.stores.lock import WriterLock
-from immune.stores.sqlite import Layout, guarded, located, one_view, open_readable, open_writable, primary_code, transaction
+from immune.stores.sqlite import (
+    FILE_MODE,
+    Layout,
+    guarded,
+    located,
+    one_view,
+    open_readable,
+    open_writable,
+    primary_code,
+    transaction,
+    unavailable,
+)
 
 FILE_NAME = "journal.db"
 SNAPSHOTS_KEPT = 3
@@ -62,6 +74,7 @@ _ADVANCE = """UPDATE runs SET events = ?, last_at_us = ?, head = ?, first_at_us 
     WHERE run_id = ?"""
 _FORGET_SNAPSHOTS = """DELETE FROM snapshots WHERE run_id = ?1 AND name = ?2 AND seq NOT IN
     (SELECT seq FROM snapshots WHERE run_id = ?1 AND name = ?2 ORDER BY seq DESC LIMIT ?3)"""
+_NO_DELETIONS = "events_are_not_deleted"
 _PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_MISUSE}
 """Failures that say nothing about the chain."""
 
@@ -153,6 +166,12 @@ class SqliteJournal:
             row = self._connection.execute("SELECT events, head FROM runs WHERE run_id = ?", (run_id,)).fetchone()
         return (row[0], row[1]) if row else (0, GENESIS)
 
+    def writer_of(self, run_id: str) -> str:
+        """The name that the newest writer of a run gave; "" for an unknown run."""
+        with guarded(self.path):
+            row = self._connection.execute("SELECT holder FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+        return str(row[0]) if row else ""
+
     def verify(self, run_id: str) -> int:
         """Check the whole chain and where it ends; the number of events. Raises JournalBrokenError at the first bad seq."""
         with one_view(self._connection, self.path):
@@ -196,11 +215,32 @@ class SqliteJournal:
 
         Raises InputError for a file that exists, StoreUnavailableError.
         """
-        if path.exists():
-            raise InputError("this file exists already", field="path", value=str(path), way_out="name a new file for the backup")
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE))
+        except FileExistsError:
+            raise InputError("this file exists already", field="path", value=str(path), way_out="name a new file for the backup") from None
+        except OSError as error:
+            raise unavailable(error, path) from error
         with guarded(path), closing(sqlite3.connect(path, isolation_level=None)) as copy:
             self._connection.backup(copy)
             copy.execute("PRAGMA journal_mode = DELETE").fetchall()  # one file that can be carried about
+
+    def forget_run(self, run_id: str, *, events: int, head: str) -> None:
+        """Delete a run for good: its events, snapshots and row. For retention, after its archive was checked.
+
+        The caller names the end of the chain that it has archived. The triggers step aside within this one transaction only.
+        Raises AppendConflictError when the run ends elsewhere, StoreUnavailableError; then everything is as it was.
+        """
+        self._writable()
+        with transaction(self._connection, self.path):
+            found = self.head(run_id)
+            if found != (events, head):
+                check_expected(run_id, found[0], events)
+                raise JournalBrokenError("the run does not end as its archive does", run_id=run_id, seq=events)
+            self._connection.execute(f"DROP TRIGGER {_NO_DELETIONS}")
+            for table in ("snapshots", "events", "runs"):
+                self._connection.execute(f"DELETE FROM {table} WHERE run_id = ?", (run_id,))  # noqa: S608  (our own table names)
+            self._connection.execute(next(statement for statement in LAYOUT.script if _NO_DELETIONS in statement))
 
     def close(self) -> None:
         """Let go of the file and of being the writer; nothing happens the second time."""

@@ -26,6 +26,13 @@ class WriterLock:
         """Whether this object holds the lock."""
         return self._handle is not None
 
+    def note_of_holder(self) -> str:
+        """The name that whoever took the lock last gave, "" if none can be read."""
+        try:
+            return str(json.loads(self.path.read_text(encoding="utf-8"))["holder"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+
     def take(self, holder: str, now_us: int) -> None:
         """Hold the lock from now on. Raises WriterHeldError naming who has it, StoreUnavailableError."""
         if self._handle is not None:

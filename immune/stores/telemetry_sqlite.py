@@ -170,6 +170,17 @@ class SqliteTelemetry:
                 self._keep_latest(run, kept.take(kept.now_us >= minute * MINUTE_US))
         return gone
 
+    def forget_run(self, run_id: str) -> None:
+        """Delete all measurements of a run for good; nothing happens for an unknown one. Raises RefusedError, StoreUnavailableError."""
+        self._check_writable()
+        found = self._find(run_id)
+        if found is None:
+            return
+        with transaction(self._connection, self.path):
+            for table in ("ticks", "minutes", "closed", "latest", "bands", "agents", "runs"):
+                self._connection.execute(f"DELETE FROM {table} WHERE run = ?", (found[0],))  # noqa: S608  (our own table names)
+        del self._runs[run_id]
+
     def vitals(self, run_id: str) -> tuple[str, ...]:
         """The run's vitals, in column order. Empty for an unknown run."""
         found = self._find(run_id)

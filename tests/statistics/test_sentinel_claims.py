@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from immune.core.arena import Arena, Block
-from immune.core.eprocess import LAMBDAS, advance
+from immune.core.eprocess import ROWS, advance
 from immune.core.hashing import sample_keys, uniforms
 from immune.core.peers import Peers
 from immune.core.surprise import count_bins, declare, learn_ranks, p_values, z_bins
@@ -15,7 +15,7 @@ from immune.core.surprise import count_bins, declare, learn_ranks, p_values, z_b
 def run_lengths(c: float, shift: float, runs: int, limit: int) -> np.ndarray:
     """Samples until the mean e-detector of 3 streams reaches c."""
     rng = np.random.default_rng(41)
-    sr = np.zeros((2, len(LAMBDAS), 3, runs), dtype=np.float32)
+    sr = np.zeros((2, ROWS, 3, runs), dtype=np.float32)
     length = np.full(runs, limit)
     for t in range(1, limit + 1):
         g = (rng.standard_normal((3, runs)) + shift).astype(np.float32)

@@ -122,7 +122,7 @@ def test_folding_leaves_the_state_it_started_from_alone(some, event):
 
 
 def test_every_kind_of_event_is_handled_or_known_to_change_nothing():
-    changes_nothing = {"fact_changed", "containment_deferred", "enforcement_failed", "sickness_reported", "command_refused"}
+    changes_nothing = {"fact_changed", "containment_deferred", "enforcement_failed", "sickness_reported", "command_refused", "journal_interrupted"}
     assert {cls.kind for cls in HANDLERS} | changes_nothing == set(ev.KINDS)
 
 

@@ -116,9 +116,9 @@ def test_restart_judges_on_fresh_samples_and_rebase_takes_the_present_for_normal
     assert alarms(watch.run(200, 225, change)) == {0}
     watch.sentinel.restart([0])
     assert alarms(watch.run(225, 226, change)) == set()
-    assert alarms(watch.run(226, 250, change)) == {0}
+    assert alarms(watch.run(226, 260, change)) == {0}
     watch.sentinel.rebase([0])
-    new = watch.run(250, 310, change)
+    new = watch.run(260, 320, change)
     assert alarms(new) == set()
     assert not new[5].ready[0]
     assert new[-1].ready[0]

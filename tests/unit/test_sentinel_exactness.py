@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from immune.core.vitals import SampleBatch
-from tests.unit.sentinel_fleet import LATENCY, Watch, at, batch
+from immune.core.sentinel import Sentinel
+from immune.core.vitals import SampleBatch, VitalSchema
+from immune.errors import InputError
+from tests.unit.sentinel_fleet import LATENCY, Watch, at, batch, learned
 
 
 def test_the_same_samples_give_the_same_judgement_twice() -> None:
@@ -87,3 +90,35 @@ def test_absent_agents_do_not_disturb_present_ones() -> None:
         beside.sentinel.observe(batch(tick, values), at(tick))
     a, b = alone.sentinel.bands().expected, beside.sentinel.bands().expected
     assert np.array_equal(a[[0, 2, 5]], b[[0, 2, 5]])
+
+
+def test_a_snapshot_for_other_vitals_or_of_another_version_is_refused_and_says_what_to_do() -> None:
+    watch = learned(3, 60)
+    stored = watch.sentinel.snapshot()
+    other = Sentinel(
+        roster=watch.roster,
+        lexicon=watch.lexicon,
+        schema=VitalSchema.with_extra(["tokens_cached"]),
+        policy=watch.sentinel.policy,
+        period_us=1_000_000,
+    )
+    assert other.layout != watch.sentinel.layout
+    for content in (stored, stored.replace(watch.sentinel.layout.encode(), b"0123456789ab", 1), b"", b"[]\n", b"nonsense"):
+        with pytest.raises(InputError) as refused:
+            other.restore(content)
+        assert refused.value.field == "snapshot"
+        assert refused.value.way_out
+    watch.sentinel.restore(stored)
+    assert watch.sentinel.snapshot() == stored
+
+
+def test_facts_that_change_are_told_once_with_their_time() -> None:
+    watch = learned(3, 60)
+    old, new = watch.lexicon.code("v1"), watch.lexicon.code("v2")
+    told = []
+    for tick in range(60, 64):
+        sample = batch(tick, watch.healthy())
+        sample.codes[:, 2] = old
+        sample.codes[1, 2] = new if tick >= 62 else old
+        told.append(watch.sentinel.observe(sample, at(tick)).facts)
+    assert told == [(), (), ((1, "version", "v1", "v2", at(62)),), ()]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from immune.core.arena import Arena
-from immune.core.eprocess import LAMBDAS, advance, alarm_nats
+from immune.core.eprocess import ROWS, advance, alarm_nats
 from immune.core.hashing import sample_keys, uniforms
 
 
@@ -47,7 +47,7 @@ def test_an_arena_keeps_its_rows_when_it_grows_and_when_it_is_stored(lead: int, 
 def test_the_run_length_of_one_stream_is_at_least_the_threshold() -> None:
     rng = np.random.default_rng(43)
     runs, c, limit = 400, 20.0, 200
-    sr, length = np.zeros((2, len(LAMBDAS), 1, runs), dtype=np.float32), np.full(runs, limit)
+    sr, length = np.zeros((2, ROWS, 1, runs), dtype=np.float32), np.full(runs, limit)
     for t in range(1, limit + 1):
         g = rng.standard_normal((1, runs)).astype(np.float32)
         mean = advance(sr, g, np.ones(g.shape, dtype=np.bool_), np.float32(1e30)).mean(axis=(0, 1))

@@ -1,0 +1,92 @@
+"""Slow harm: means of blocks of samples against a reference that hardly moves, where the baseline of `baseline` follows within minutes.
+
+A leak, a creep or a frog that is boiled slowly moves the adaptive level along with it. Here the residual against a reference of
+`REFERENCE_SPAN` samples is averaged over `BLOCK` samples; with v the variance of such means (from differences of neighbours, so that a
+drift does not widen it) ``g = (|mean| - TOLERANCE) / sqrt(v)``, capped, drives one more Shiryaev-Roberts process of the stream:
+``SR <- (SR + 1) exp(PACE (±g - delta) - PACE^2 / 2)`` once a block. It is one of the rows that `eprocess` averages.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from immune.core.arena import Arena, Block
+from immune.core.eprocess import DELTA, LAMBDAS
+
+BLOCK = 32
+REFERENCE_FROM = 300
+REFERENCE_SPAN = 6000.0
+TOLERANCE = 0.15
+"""A day's tide and the reference's own error, in logs: slower or smaller moves are no drift."""
+PACE = 1.2
+G_MAX = 4.0
+VARIANCE_SPAN = 20.0
+VARIANCE_MIN = 0.03**2
+ROW = len(LAMBDAS)
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+def declare(arena: Arena, continuous: int) -> None:
+    """The arrays of this file, over agents."""
+    arena.declare("reference", np.float32, fill=np.nan, lead=(continuous,))
+    arena.declare("drift_sum", np.float32, lead=(continuous,))
+    arena.declare("drift_left", np.uint8, fill=BLOCK, lead=(continuous,))
+    arena.declare("drift_mean", np.float32, fill=np.nan, lead=(continuous,))
+    arena.declare("drift_variance", np.float32, lead=(continuous,))
+
+
+def advance(block: Block, residual: Floats, told: Mask, taught: Mask, cap: np.float32) -> None:
+    """Take in one sample of the continuous streams: residual against the adaptive level, told where it may be judged, taught where learned."""
+    rows = len(residual)
+    level, count, reference = block["level"][:rows], block["count"][:rows], block["reference"]
+    fresh = (count >= REFERENCE_FROM) & np.isnan(reference)
+    if np.count_nonzero(fresh):
+        np.copyto(reference, level, where=fresh)
+        np.copyto(block["drift_variance"], block["own2"] * np.maximum(block["calibration"][:rows], 1) * np.float32(1.5 / BLOCK), where=fresh)
+    known = told & (count >= REFERENCE_FROM)
+    if not np.count_nonzero(known):
+        return
+    above = residual + (level - reference)
+    total, left = block["drift_sum"], block["drift_left"]
+    width = 5 * np.sqrt(block["own2"]) + 1
+    np.add(total, np.minimum(np.maximum(above, -width), width), out=total, where=known)
+    np.subtract(left, known.view(np.uint8), out=left)
+    np.add(reference, np.minimum(np.maximum(above, -width), width) * np.float32(1 / REFERENCE_SPAN), out=reference, where=known & taught)
+    full = left == 0
+    if np.count_nonzero(full):
+        _close(block, full, cap)
+
+
+def _close(block: Block, full: Mask, cap: np.float32) -> None:
+    rows, columns = np.nonzero(full)
+    mean = block["drift_sum"][rows, columns] / np.float32(BLOCK)
+    variance, before = block["drift_variance"][rows, columns], block["drift_mean"][rows, columns]
+    wide = np.sqrt(np.maximum(variance, np.float32(VARIANCE_MIN)))
+    g = np.sign(mean) * np.minimum(np.maximum(np.abs(mean) - np.float32(TOLERANCE), 0) / wide, np.float32(G_MAX))
+    sr = block["sr"]
+    for sign, direction in enumerate((g, -g)):
+        factor = np.exp(np.float32(PACE) * (direction - np.float32(DELTA)) - np.float32(PACE * PACE / 2))
+        sr[sign, ROW, rows, columns] = np.minimum((sr[sign, ROW, rows, columns] + 1) * factor, cap)
+    step = np.nan_to_num(mean - before)
+    moved = np.minimum(step * step / 2, 9 * np.maximum(variance, np.float32(VARIANCE_MIN)))
+    known = ~np.isnan(before)
+    block["drift_variance"][rows, columns] = np.where(known, variance + (moved - variance) * np.float32(1 / VARIANCE_SPAN), variance)
+    block["drift_mean"][rows, columns] = mean
+    block["drift_sum"][rows, columns] = 0
+    block["drift_left"][rows, columns] = BLOCK
+
+
+def start_anew(arena: Arena, agents: NDArray[np.intp]) -> None:
+    """What these agents do now is the reference: a shared cause that has passed may have left them changed."""
+    for name in ("reference", "drift_sum", "drift_left", "drift_mean"):
+        arena.refill(name, agents)
+    arena["sr"][:, ROW, :, agents] = 0
+
+
+def still(block: Block, columns: NDArray[np.intp]) -> tuple[Mask, Mask]:
+    """Which streams of these agents were beyond the tolerance in their last block, up and down, each (continuous, n)."""
+    mean = block["drift_mean"][:, columns]
+    return mean > TOLERANCE, mean < -TOLERANCE
