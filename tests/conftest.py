@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 
 # Derandomised in both: a test that fails must fail again for the person who looks. No deadline: virtual machines stall.
 _SHARED = {"derandomize": True, "deadline": None, "database": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("dev", max_examples=25, **_SHARED)
+settings.register_profile("dev", max_examples=15, **_SHARED)
 settings.register_profile("ci", max_examples=60, **_SHARED)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
