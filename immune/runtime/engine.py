@@ -136,7 +136,8 @@ class Engine:
         self._unpublished: list[Envelope] = []
         self._unreported: dict[str, int] = {}
         self._inherited: acts.MemoryInherited | None = None
-        self._due_us = dict.fromkeys(("sweep", "bands", "expire", "counts", "baselines"), 0)
+        self._saved_us = 0
+        self._due_us = dict.fromkeys(("sweep", "bands", "expire", "counts"), 0)
 
     # -- life of a run -----------------------------------------------------------------------------------------------
 
@@ -183,12 +184,12 @@ class Engine:
         self._append(drafts)
         self._enroll_new(now_us)
         self._take_up_again(now_us)
+        self._saved_us = now_us
         self._due_us = {
             "sweep": now_us,
             "bands": now_us,
             "expire": now_us + EXPIRE_EVERY_US,
             "counts": now_us + COUNTS_EVERY_US,
-            "baselines": now_us + BASELINES_EVERY_US,
         }
 
     async def finish(self, now_us: int, reason: str) -> None:
@@ -448,9 +449,9 @@ class Engine:
             self._tidy_measurements(now_us)
         except StoreUnavailableError as error:
             self.queue.last_error = str(error)  # measurements are best effort: the next tick tries again
-        if now_us >= self._due_us["baselines"]:
+        if now_us >= self._saved_us + BASELINES_EVERY_US + BASELINES_EVERY_US_PER_AGENT * len(self.state.agents):
             self._try_to_save_baselines(now_us)
-            self._due_us["baselines"] = now_us + BASELINES_EVERY_US + BASELINES_EVERY_US_PER_AGENT * len(self.state.agents)
+            self._saved_us = now_us
 
     def _try_to_save_baselines(self, now_us: int) -> None:
         if self.trouble:
