@@ -31,7 +31,7 @@ STRONG_SHARE = 0.55
 JITTER_OF_SLOT = 0.45
 APART_S = 90.0
 
-SHORT_ONSETS = (8 / 60, 15 / 60, 22 / 60)
+SHORT_ONSETS = (4 / 60, 10 / 60, 18 / 60)
 SHORT_JITTER = 1.5 / 60
 MOST_HARMFUL: tuple[InfectionKind, ...] = ("token_explosion", "tool_loop")
 
@@ -223,7 +223,7 @@ def _draw_short(rng: np.random.Generator, duration_s: float, cast: Cast, plan: C
             kind=kind,
             at_s=round(duration_s * (onset + SHORT_JITTER * float(rng.uniform(-1, 1))), 1),
             duration_s=duration_s,
-            strength=draw_strength(rng, kind),
+            strength=max(draw_strength(rng, kind), draw_strength(rng, kind)),
         )
         for kind, agent, onset in zip(kinds, agents, SHORT_ONSETS[:count], strict=True)
     )
