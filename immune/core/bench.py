@@ -58,9 +58,8 @@ class Bench:
 
     def assign(self, agent_id: str, plan_id: str, action: str, reason: str, incident_id: str, cause: str) -> None:
         """Give a person something to do, with a deadline."""
-        given = sum(isinstance(draft.event, acts.TaskAssigned) for draft in self.docket.drafts)
         event = acts.TaskAssigned(
-            task_id=f"task-{len(self.state.tasks) + given + 1:04d}",
+            task_id=self.docket.fresh_id("task", len(self.state.tasks), acts.TaskAssigned),
             plan_id=plan_id,
             action=action,
             reason=reason,

@@ -108,7 +108,7 @@ class Containment(Bench):
 
     def _ask(self, about: str, subject: str, incident: IncidentState, level: Level, rule: str, cause: str) -> None:
         event = acts.ApprovalRequested(
-            request_id=self._fresh_request_id(),
+            request_id=self.docket.fresh_id("req", len(self.state.approvals), acts.ApprovalRequested),
             about=about,  # type: ignore[arg-type]
             plan_id="",
             incident_id=incident.incident_id,
@@ -120,10 +120,6 @@ class Containment(Bench):
             requested_by="policy:" + rule,
         )
         self.docket.add(subject, event, correlation=incident.incident_id, cause=cause)
-
-    def _fresh_request_id(self) -> str:
-        pending = sum(isinstance(draft.event, acts.ApprovalRequested) for draft in self.docket.drafts)
-        return f"req-{len(self.state.approvals) + pending + 1:04d}"
 
     def check_enforcement(self) -> None:
         """Desired against observed: whoever deviates too long is an alarm, once, and is tried again."""

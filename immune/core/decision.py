@@ -127,6 +127,11 @@ class Docket:
         self.drafts.append(Draft(at_us=self.now_us, subject=subject, event=event, correlation_id=correlation, causation_id=cause, actor=actor))
         return ev.event_id(self.state.seq + len(self.drafts))
 
+    def fresh_id(self, prefix: str, known: int, naming: type[Event]) -> str:
+        """The next id of a kind of thing: after those known, and after those that events on this docket name already."""
+        pending = sum(isinstance(draft.event, naming) for draft in self.drafts)
+        return f"{prefix}-{known + pending + 1:04d}"
+
     def close(self) -> Decision:
         """The finished decision."""
         return Decision(drafts=tuple(self.drafts), effects=tuple(self.effects))

@@ -219,13 +219,11 @@ class Examiner:
             ruled_out=_ruled_out(judgement.differential),
             reason=reason,
         )
-        subject = incident.agents[0] if incident.scope == "agent" else incident.cohort or "fleet"
-        return record(subject, event, correlation=incident.incident_id, cause=ev.event_id(incident.opened_seq))
+        return record(incident.subject, event, correlation=incident.incident_id, cause=ev.event_id(incident.opened_seq))
 
     def _close(self, record: Record, incident: IncidentState, outcome: str, reason: str) -> None:
         event = ev.IncidentClosed(incident_id=incident.incident_id, outcome=outcome, reason=reason)  # type: ignore[arg-type]
-        subject = incident.agents[0] if incident.scope == "agent" else incident.cohort or "fleet"
-        record(subject, event, correlation=incident.incident_id, cause=ev.event_id(incident.opened_seq))
+        record(incident.subject, event, correlation=incident.incident_id, cause=ev.event_id(incident.opened_seq))
         if incident.scope == "agent":
             self.changes.recovered.append(self.state.agents[incident.agents[0]].index)
 

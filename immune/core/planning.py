@@ -94,8 +94,7 @@ def propose(docket: Docket, rules: Rules, incident: IncidentState, rung: healing
     """Put a plan on the docket, and the request to a person where policy wants one; the plan's id."""
     policy = rules.policy
     agent_id = incident.agents[0]
-    pending = sum(isinstance(draft.event, acts.PlanProposed) for draft in docket.drafts)
-    plan_id = f"plan-{len(docket.state.plans) + pending + 1:04d}"
+    plan_id = docket.fresh_id("plan", len(docket.state.plans), acts.PlanProposed)
     lasting = any(not note.reversible and note.tier >= 3 for note in rung.steps)
     severe = incident.severity >= policy.approvals.severity_at
     needed = trigger != "heal_now" and (ask or severe or (lasting and bool(policy.approvals.irreversible_needs_person)))
@@ -119,9 +118,8 @@ def propose(docket: Docket, rules: Rules, incident: IncidentState, rung: healing
     )
     cause = docket.add(agent_id, proposed, correlation=incident.incident_id, cause=ev.event_id(incident.opened_seq), actor=actor)
     if needed:
-        asked = sum(isinstance(draft.event, acts.ApprovalRequested) for draft in docket.drafts)
         request = acts.ApprovalRequested(
-            request_id=f"req-{len(docket.state.approvals) + asked + 1:04d}",
+            request_id=docket.fresh_id("req", len(docket.state.approvals), acts.ApprovalRequested),
             about="plan",
             plan_id=plan_id,
             incident_id=incident.incident_id,

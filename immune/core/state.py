@@ -92,6 +92,11 @@ class IncidentState:
         return self.closed_at_us == 0
 
     @property
+    def subject(self) -> str:
+        """Whom its events are about: the agent, or what the agents have in common."""
+        return self.agents[0] if self.scope == "agent" else self.cohort or "fleet"
+
+    @property
     def top_kind(self) -> str:
         """The first line of the differential; ``unknown`` rather than a guess."""
         return self.diagnosis[0].kind if self.diagnosis else "unknown"

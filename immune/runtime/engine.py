@@ -389,9 +389,12 @@ class Engine:
         return envelopes
 
     def _touched(self, envelope: Envelope) -> tuple[str, ...]:
-        if envelope.kind in ("contained", "released"):
-            # a service or the whole fleet may be concerned
-            return tuple(self.state.agents)
+        event = envelope.event() if envelope.kind in ("contained", "released") else None
+        if isinstance(event, acts.Contained | acts.Released):
+            held = self.state.containments.get(event.containment_id)
+            if held is None or held.scope != "agent":
+                return tuple(self.state.agents)  # a service or the whole fleet may be concerned
+            return (held.target,)
         incident = self.state.incidents.get(envelope.correlation_id)
         return (envelope.subject, *(incident.agents if incident and incident.scope == "agent" else ()))
 
