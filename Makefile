@@ -54,7 +54,7 @@ bench: setup
 lock:
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip --disable-pip-version-check --quiet install pip-tools
-	$(VENV)-lock/bin/pip-compile --quiet --generate-hashes --extra dev --extra parquet --allow-unsafe --strip-extras \
+	$(VENV)-lock/bin/pip-compile --quiet --generate-hashes --extra dev --extra notify --extra parquet --allow-unsafe --strip-extras \
 		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header -o requirements.lock.new pyproject.toml
 	{ sed -n '/^#/p;/^[^#]/q' requirements.lock; cat requirements.lock.new; } > requirements.lock.next
 	mv requirements.lock.next requirements.lock && rm requirements.lock.new

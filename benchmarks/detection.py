@@ -40,7 +40,7 @@ from immune.core.diagnosis import differential
 from immune.core.evidence import Assessment
 from immune.core.intake import Intake
 from immune.core.policy import DetectionPolicy
-from immune.core.sentinel import Sentinel
+from immune.core.sentinel.watch import Sentinel
 from immune.core.vitals import Lexicon, Roster, SampleBatch, VitalSchema
 from immune.infections import CATALOGUE
 

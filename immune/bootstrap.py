@@ -17,7 +17,7 @@ from immune.core.events import iso
 from immune.core.fold import fold
 from immune.core.policy import Policy
 from immune.core.policy_file import policy_version
-from immune.core.sentinel import Sentinel
+from immune.core.sentinel.watch import Sentinel
 from immune.core.state import RunState
 from immune.core.vitals import Lexicon, Roster, VitalSchema
 from immune.errors import InputError, UnknownIdError

@@ -12,8 +12,8 @@ from immune import __version__
 from immune.core.evidence import SILENCE
 from immune.core.policy import Policy
 from immune.core.policy_file import canonical
+from immune.core.sentinel.streams import CONTEXT_GROWTH, COST_PER_TOKEN, LATENCY_PER_OUTPUT_TOKEN
 from immune.core.state import AgentState, IncidentState, RunState
-from immune.core.streams import CONTEXT_GROWTH, COST_PER_TOKEN, LATENCY_PER_OUTPUT_TOKEN
 from immune.core.vitals import VITALS
 from immune.errors import StoreUnavailableError, UnknownIdError
 from immune.ports import Journal, Telemetry, VitalSeries

@@ -12,7 +12,7 @@ import zlib
 import numpy as np
 
 from immune.core.intake import Intake
-from immune.core.sentinel import Sentinel
+from immune.core.sentinel.watch import Sentinel
 from immune.core.vitals import AgentIdentity
 from immune.errors import InputError, SchemaTooNewError
 from immune.ports import Desk

@@ -42,7 +42,7 @@ from immune.core.intake import Intake
 from immune.core.mirror import Mirror
 from immune.core.policy_file import canonical
 from immune.core.see import see
-from immune.core.sentinel import Sentinel
+from immune.core.sentinel.watch import Sentinel
 from immune.core.state import RunState, split_memory_key
 from immune.core.vitals import AgentIdentity, SampleBatch
 from immune.errors import StoreUnavailableError

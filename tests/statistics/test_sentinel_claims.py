@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import ndtri
 
-from immune.core.arena import Arena, Block
-from immune.core.eprocess import ROWS, advance
-from immune.core.hashing import sample_keys, uniforms
-from immune.core.peers import Peers
-from immune.core.surprise import count_bins, declare, learn_ranks, p_values, z_bins
+from immune.core.sentinel.arena import Arena, Block
+from immune.core.sentinel.eprocess import ROWS, advance
+from immune.core.sentinel.hashing import sample_keys, uniforms
+from immune.core.sentinel.peers import Peers
+from immune.core.sentinel.surprise import count_bins, declare, learn_ranks, p_values, z_bins
 
 
 def run_lengths(c: float, shift: float, runs: int, limit: int) -> np.ndarray:

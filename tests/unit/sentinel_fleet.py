@@ -9,7 +9,7 @@ import numpy as np
 
 from immune.core.evidence import Assessment
 from immune.core.policy import DetectionPolicy
-from immune.core.sentinel import Sentinel
+from immune.core.sentinel.watch import Sentinel
 from immune.core.vitals import AgentIdentity, Lexicon, Roster, SampleBatch, Status, VitalSchema
 
 SCHEMA = VitalSchema()

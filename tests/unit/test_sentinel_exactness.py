@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from immune.core.sentinel import Sentinel
+from immune.core.sentinel.watch import Sentinel
 from immune.core.vitals import SampleBatch, VitalSchema
 from immune.errors import InputError
 from tests.unit.sentinel_fleet import LATENCY, Watch, at, batch, learned

@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from immune.core.arena import Arena
-from immune.core.eprocess import ROWS, advance, alarm_nats
-from immune.core.hashing import sample_keys, uniforms
+from immune.core.sentinel.arena import Arena
+from immune.core.sentinel.eprocess import ROWS, advance, alarm_nats
+from immune.core.sentinel.hashing import sample_keys, uniforms
 
 
 def test_the_threshold_follows_from_the_budget_alone() -> None:

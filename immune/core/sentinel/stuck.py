@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from immune.core.arena import Arena, Block
+from immune.core.sentinel.arena import Arena, Block
 
 STAKE = 0.5
 FIRST_GUESS = 20.0

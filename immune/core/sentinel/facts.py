@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from immune.core.arena import Arena, Rows
+from immune.core.sentinel.arena import Arena, Rows
 from immune.core.vitals import CONTEXT_FIELDS, MISSING, Lexicon
 
 FACTS = CONTEXT_FIELDS[:4]

@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from immune.core.arena import Arena, Rows
 from immune.core.policy import DetectionPolicy
+from immune.core.sentinel.arena import Arena, Rows
 from immune.core.vitals import Status
 
 US = 1e6

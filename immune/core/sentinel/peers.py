@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from immune.core.arena import Arena, Rows
-from immune.core.surprise import BINS, BORROWED, LONE_BORROWED, SLOTS, Lent, lone_prior
+from immune.core.sentinel.arena import Arena, Rows
+from immune.core.sentinel.surprise import BINS, BORROWED, LONE_BORROWED, SLOTS, Lent, lone_prior
 
 POOL_LIMIT = 40_000.0
 DEPTH_LIMIT = 300.0

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from immune.core.arena import Arena, Block
-from immune.core.surprise import Lent
+from immune.core.sentinel.arena import Arena, Block
+from immune.core.sentinel.surprise import Lent
 
 LEVEL_SPAN = 300.0
 SPREAD_SPAN = 400.0

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from immune.core.arena import Arena, Block
-from immune.core.eprocess import DELTA, LAMBDAS
+from immune.core.sentinel.arena import Arena, Block
+from immune.core.sentinel.eprocess import DELTA, LAMBDAS
 
 BLOCK = 32
 REFERENCE_FROM = 300

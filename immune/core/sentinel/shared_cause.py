@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from immune.core import drift
-from immune.core.arena import Arena
-from immune.core.eprocess import ROWS
-from immune.core.facts import FACTS
+from immune.core.sentinel import drift
+from immune.core.sentinel.arena import Arena
+from immune.core.sentinel.eprocess import ROWS
+from immune.core.sentinel.facts import FACTS
 
 TOGETHER_US = 120_000_000
 ALIVE_US = 120_000_000

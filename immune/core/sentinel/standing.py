@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from immune.core import drift
-from immune.core.arena import Arena, Block
+from immune.core.sentinel import drift
+from immune.core.sentinel.arena import Arena, Block
 from immune.core.vitals import MISSING
 
 RECENT = 0.1

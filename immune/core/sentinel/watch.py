@@ -16,18 +16,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from immune.core import baseline, drift, eprocess, facts, silence, standing, stuck, surprise
-from immune.core.arena import Arena, Block, Rows
-from immune.core.baseline import Surroundings
-from immune.core.cells import SAY_FROM, Cells, Place
 from immune.core.evidence import Assessment, Bands
-from immune.core.findings import FindingWriter
-from immune.core.hashing import sample_keys, uniforms
-from immune.core.peers import REFRESH_ROUNDS, Peers
 from immune.core.policy import DetectionPolicy
-from immune.core.shared_cause import SharedCause
-from immune.core.streams import StreamTable
-from immune.core.surprise import Lent
+from immune.core.sentinel import baseline, drift, eprocess, facts, silence, standing, stuck, surprise
+from immune.core.sentinel.arena import Arena, Block, Rows
+from immune.core.sentinel.baseline import Surroundings
+from immune.core.sentinel.cells import SAY_FROM, Cells, Place
+from immune.core.sentinel.findings import FindingWriter
+from immune.core.sentinel.hashing import sample_keys, uniforms
+from immune.core.sentinel.peers import REFRESH_ROUNDS, Peers
+from immune.core.sentinel.shared_cause import SharedCause
+from immune.core.sentinel.streams import StreamTable
+from immune.core.sentinel.surprise import Lent
 from immune.core.vitals import CONTEXT_FIELDS, Lexicon, Roster, SampleBatch, VitalSchema
 from immune.errors import InputError
 

@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from immune.core.arena import Arena
+from immune.core.sentinel.arena import Arena
 
 LAMBDAS = (0.3, 0.7, 1.4, 2.2, 3.2)
 DELTA = 0.25

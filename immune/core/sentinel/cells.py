@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from immune.core.arena import Arena
+from immune.core.sentinel.arena import Arena
 
 NODES = np.array([0, 1, 2, 3, 4, 6, 9, 13, 19, 28, 42, 63, 94, 141, 211, 276], dtype=np.float32)
 SAY_FROM = 4.0

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtr
 
-from immune.core.arena import Arena, Block
+from immune.core.sentinel.arena import Arena, Block
 
 BINS = 31
 SLOTS = 32

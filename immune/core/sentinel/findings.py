@@ -7,15 +7,15 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from immune.core import facts
-from immune.core.arena import Arena
-from immune.core.eprocess import ROWS
 from immune.core.evidence import SILENCE, Bands, Basis, CohortFinding, Direction, Finding, VitalEvidence
-from immune.core.facts import FACTS
 from immune.core.policy import DetectionPolicy
-from immune.core.shared_cause import Cause, SharedCause
-from immune.core.standing import RECENT
-from immune.core.streams import SHOWN_AS, StreamTable
+from immune.core.sentinel import facts
+from immune.core.sentinel.arena import Arena
+from immune.core.sentinel.eprocess import ROWS
+from immune.core.sentinel.facts import FACTS
+from immune.core.sentinel.shared_cause import Cause, SharedCause
+from immune.core.sentinel.standing import RECENT
+from immune.core.sentinel.streams import SHOWN_AS, StreamTable
 from immune.core.vitals import Lexicon, Roster
 
 US = 1_000_000
