@@ -20,13 +20,14 @@ from immune.api.app import Api
 from immune.api.server import Server, serve
 from immune.bootstrap import SECOND_US, Stores, build_engine, new_run_id, open_stores
 from immune.clock import Clock, SystemClock, VirtualClock, run_virtual
+from immune.companions import Beside, companions
 from immune.connectors.config import load_connectors
 from immune.connectors.gate import GateConnector
 from immune.connectors.process import ProcessConnector
 from immune.connectors.webhook import WebhookConnector
 from immune.core.policy import Policy
 from immune.errors import FencedError, JournalBrokenError, RefusedError, StoreUnavailableError, UnknownIdError
-from immune.ports import AgentSource, Connector
+from immune.ports import AgentSource, Companion, Connector
 from immune.reports import documents
 from immune.reports.explain import explain
 from immune.runtime.engine import Engine
@@ -86,6 +87,7 @@ class Parts:
     webhooks: list[WebhookConnector]
     first_us: int
     witness: Witness
+    companions: list[Companion] = field(default_factory=list)
     witnessed_us: int = 0
     troubled: bool = False
     stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -132,9 +134,11 @@ def _compose(launch: Launch, stores: Stores, bring: Bring | None) -> Parts:
     if not engine.opened:
         # the lock comes before the address: whoever is refused must not take the address of the one who runs
         engine.open(clock.now_us())
+    beside = Beside(settings=launch.settings, policy=launch.policy, engine=engine, stores=stores, clock=clock, say=_say)
     return Parts(
         launch=launch,
         engine=engine,
+        companions=companions(beside),
         stores=stores,
         inbox=inbox,
         gate=gate,
@@ -184,6 +188,7 @@ async def _live(parts: Parts) -> None:
         await _serve(parts, api, server, clock)
     finally:
         await server.close()
+        await asyncio.gather(*(companion.close() for companion in parts.companions))
         for webhook in parts.webhooks:
             await webhook.close()
         if parts.processes is not None:
@@ -225,6 +230,8 @@ async def _serve(parts: Parts, api: Api, server: Server, clock: Clock) -> None:
     engine.on_tick = lambda now_us: _after_tick(parts, api, now_us)
     api.refresh_approvers()
     supervisor.start("ticks", ticks)
+    for companion in parts.companions:
+        supervisor.start(companion.name, companion.run)
     await parts.stop.wait()
     await supervisor.stop()
     if parts.fatal is None:

@@ -6,7 +6,7 @@ nobody's business up here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -159,6 +159,24 @@ class Journal(Protocol):
 
     def close(self) -> None:
         """Flush and let go."""
+        ...
+
+
+class Companion(Protocol):
+    """What runs beside the engine: a mirror, a writer, a notifier, a watchdog. It is supervised, and never delays a tick."""
+
+    name: str
+
+    async def run(self) -> None:
+        """Work until cancelled; what it raises is reported, and it is started again with back-off."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what can be finished within its own short deadline, and let go."""
+        ...
+
+    def health(self) -> Mapping[str, str | int | float | bool]:
+        """Counters and troubles for the status page; `trouble` is a sentence, empty while all is well."""
         ...
 
 
