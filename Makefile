@@ -1,6 +1,8 @@
 # make setup   a .venv with everything pinned in it
 # make demo    a fleet falls sick for a minute, before your eyes
+# make stack   the same beside InfluxDB, a collector and Grafana, in containers; make stack-down stops it
 # make test    all tests
+# make faults  the tests that survive a fault, and docs/reliability.md made from what came of them
 # make lint    style, types, direction of imports
 # make bench   the benchmarks: tables and JSON in benchmarks/out
 # make lock    pin anew what pyproject.toml asks for
@@ -12,7 +14,7 @@ STAMP := $(VENV)/.immune-setup
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format bench lock clean
+.PHONY: help setup demo stack stack-down test test-fast faults lint format bench lock clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -32,11 +34,21 @@ $(STAMP): $(BIN)/python requirements.lock pyproject.toml
 demo: setup
 	$(BIN)/python demo.py --duration 60 --agents 15 --seed 7
 
+stack:
+	@observability/stack.sh up
+
+stack-down:
+	@observability/stack.sh down
+
 test: setup
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-fast: setup
 	$(BIN)/python -m pytest -n auto --dist loadfile tests/unit tests/simulation -m 'not slow and not crash'
+
+faults: setup
+	$(BIN)/python -m pytest -q -m fault --fault-results docs/faults.json
+	$(BIN)/python docs/make.py
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,7 +1,8 @@
 """Fleets and faults for benchmarks/detection.py: written from what agents do, knowing nothing of how they are judged.
 
-A `Fleet` makes one tick of healthy vitals at a time, of a given shape; a fault changes the vitals of one agent. Everything is
-drawn from seeds: other seeds give other levels, prices, rates, noises, sizes and times.
+A `Fleet` makes one tick of healthy vitals at a time, of a given shape; a `Recorded` fleet deals out the requests of a real
+recording; a fault changes the vitals of one agent. Everything is drawn from seeds: other seeds give other levels, prices, rates,
+noises, sizes and times. Nothing here knows a signature: what a kind of fault does to the vitals is written from what it is.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +23,31 @@ US = 1_000_000
 START_US = 1_767_225_600 * US
 DAY_S = 86_400
 LATENCY, INPUT, OUTPUT, COST, TOOLS, RETRIES, ERRORS, CONTEXT, CONFIDENCE = range(9)
-VERSION, TASK = 2, 5
-SHAPES = ("gaussian", "lognormal", "gamma", "ar", "diurnal", "deploys", "tasks", "tasks_unsaid", "sparse")
+VERSION, PROMPT, TASK = 2, 3, 5
+SHAPES = ("gaussian", "lognormal", "gamma", "ar", "diurnal", "deploys", "tasks", "tasks_unsaid", "sparse", "heavy", "mixture", "tasks_paused")
+"""What healthy vitals look like, in the words of `Fleet._sizes`; the last three stand in no table of figures and were never tuned on."""
 STRONG = ("token_explosion", "tool_loop", "latency_spike", "retry_storm", "error_burst", "silent_stall")
 DEPLOY_EVERY_S = 1800
 AR_PHI = 0.8
+STEPS_OF_A_TASK = 14
+PAUSE_S = 20.0
+PROMPT_USUAL, PROMPT_OTHER = 0, 1
+"""Codes of the two prompts, the first words of every fleet's lexicon."""
 
 Floats = NDArray[np.float64]
+
+
+class Population(Protocol):
+    """Anything whose healthy samples come second by second."""
+
+    n: int
+    roster: Roster
+    lexicon: Lexicon
+    rng: np.random.Generator
+
+    def tick(self, t: int) -> SampleBatch:
+        """Samples of second t; row i is agent i's, or has agent -1 where it sends nothing."""
+        ...
 
 
 class Fleet:
@@ -39,6 +59,7 @@ class Fleet:
         self.shape, self.n, self.every_s = shape, agents, every_s
         self.rng = rng = np.random.default_rng([seed, SHAPES.index(shape)])
         self.roster, self.lexicon = Roster(), Lexicon()
+        assert [self.lexicon.code(word) for word in ("prompt-a", "prompt-b")] == [PROMPT_USUAL, PROMPT_OTHER]
         self.kind = rng.integers(0, 4, agents)
         for index, kind in enumerate(self.kind):
             self.roster.enroll(AgentIdentity(agent_id=f"agent-{index:05d}", type=f"type-{kind}", service=f"service-{index % services}"))
@@ -57,6 +78,7 @@ class Fleet:
         self.step, self.run, self.work = np.zeros(agents, dtype=np.int64), np.arange(agents) * 100_000 + 1, rng.integers(0, 3, agents)
         self.growth, self.context = rng.uniform(0.05, 0.3, 3), np.zeros(agents)
         self.works = [self.lexicon.code(f"work-{n}") for n in range(3)]
+        self.ends, self.rests_until = np.ones(agents, dtype=np.bool_), np.zeros(agents)
 
     def tick(self, t: int) -> SampleBatch:
         """Healthy samples of second t."""
@@ -67,18 +89,20 @@ class Fleet:
         batch.agent[:] = np.arange(n)
         batch.at_us[:] = START_US + t * US
         batch.status[:] = Status.WORKING
-        batch.codes[:, VERSION] = self.version
+        batch.codes[:, VERSION], batch.codes[:, PROMPT] = self.version, PROMPT_USUAL
         values[:, LATENCY] = sizes[:, 0]
         values[:, INPUT], values[:, OUTPUT], values[:, CONTEXT] = np.rint(sizes[:, 1]), np.rint(sizes[:, 2]), np.rint(sizes[:, 3])
         values[:, COST] = values[:, INPUT] * self.prices[0] + values[:, OUTPUT] * self.prices[1]
         values[:, TOOLS] = rng.poisson(self.tools * busy)
         values[:, RETRIES], values[:, ERRORS] = rng.poisson(self.retries * busy), rng.poisson(self.errors * busy)
         values[:, CONFIDENCE] = rng.beta(self.sure, 3.0)
-        if self.shape.startswith("tasks"):
-            batch.step[:] = self.step if self.shape == "tasks" else -1
-            if self.shape == "tasks":
-                batch.task_id[:] = self.run
-                batch.codes[:, TASK] = np.array(self.works)[self.work]
+        if self.shape in {"tasks", "tasks_paused"}:
+            batch.step[:], batch.task_id[:] = self.step, self.run
+            batch.codes[:, TASK] = np.array(self.works)[self.work]
+            batch.status[self.ends] = Status.DONE
+        if self.shape == "tasks_paused":
+            batch.agent[self.resting(t)] = -1
+            return batch
         if self.shape == "sparse":
             calls = self.next_s <= t
             self.next_s[calls] = t + self.every_s * rng.uniform(0.6, 1.4, int(calls.sum()))
@@ -101,7 +125,12 @@ class Fleet:
         if self.shape == "deploys" and t and t % DEPLOY_EVERY_S == 0:
             self._deploy(t)
         if self.shape.startswith("tasks"):
-            return self._within_task(), 1.0
+            return self._within_task(t), 1.0
+        if self.shape == "heavy":
+            return usual * np.exp(0.4 * np.clip(rng.standard_t(3, (n, 4)), -12, 12)), 1.0
+        if self.shape == "mixture":
+            short = rng.random((n, 1)) < 0.3
+            return usual * np.where(short, 0.15, 1.0) * np.exp(0.3 * rng.standard_normal((n, 4))), 1.0
         noise = 0.8 if self.shape == "lognormal" else self.noise
         return usual * self.moved * np.exp(noise * rng.standard_normal((n, 4))), 1.0
 
@@ -113,22 +142,61 @@ class Fleet:
         if number % 2:
             self.version[some] = self.lexicon.code(f"v{number + 1}")
 
-    def _within_task(self) -> Floats:
+    def resting(self, t: int) -> NDArray[np.bool_]:
+        """Agents that pause between two tasks at second t."""
+        done = self.ends & (self.rests_until <= t)
+        resting = self.rests_until > t
+        self.rests_until[done] = t + 1 + self.rng.exponential(PAUSE_S, int(done.sum()))
+        return resting
+
+    def _within_task(self, t: int) -> Floats:
         """The context grows by what was said and falls back at the next task; input and latency follow it."""
         n, rng = self.n, self.rng
-        ends = rng.random(n) < 1 / 14
-        self.step = np.where(ends, 0, self.step + 1)
-        self.run = np.where(ends, self.run + 1, self.run)
-        self.work = np.where(ends, rng.integers(0, 3, n), self.work)
+        busy = self.rests_until <= t
+        begins = self.ends & busy
+        self.step = np.where(begins, 0, self.step + busy)
+        self.run = np.where(begins, self.run + 1, self.run)
+        self.work = np.where(begins, rng.integers(0, 3, n), self.work)
         noise = np.exp(self.noise * rng.standard_normal((n, 4)))
         start = self.usual[:, 3] * (1 + 0.5 * self.work)
-        grown = self.context + self.growth[self.work] * self.usual[:, 3] * noise[:, 3]
-        self.context = np.where(ends | (self.context == 0), start * noise[:, 3] ** 0.3, grown)
+        grown = self.context + self.growth[self.work] * self.usual[:, 3] * noise[:, 3] * busy
+        self.context = np.where(begins, start * noise[:, 3] ** 0.3, grown)
+        self.ends = np.where(busy, rng.random(n) < 1 / STEPS_OF_A_TASK, self.ends)
         sizes = self.usual * noise
         sizes[:, 1] = self.context + 0.2 * sizes[:, 1]
         sizes[:, 0] *= 1 + 0.15 * self.context / self.usual[:, 3]
         sizes[:, 3] = self.context
         return sizes
+
+
+class Recorded:
+    """Agents that make the requests of real recordings at 1 Hz, each from a place of its own, in their order (`mixed`: in an order drawn anew).
+
+    Columns ContextTokens and GeneratedTokens; agent i takes its requests from recording i modulo their number, its type.
+    """
+
+    def __init__(self, paths: list[Path], agents: int, seed: int, *, mixed: bool = False) -> None:
+        self.n = agents
+        self.rng = rng = np.random.default_rng([seed, 99])
+        self.roster, self.lexicon = Roster(), Lexicon()
+        self.sizes = [read_azure(path)[1] for path in paths]
+        if mixed:
+            self.sizes = [sizes[rng.permutation(len(sizes))] for sizes in self.sizes]
+        self.source = np.arange(agents) % len(paths)
+        for index, source in enumerate(self.source):
+            self.roster.enroll(AgentIdentity(agent_id=f"agent-{index:05d}", type=paths[source].stem))
+        self.length = np.array([len(sizes) for sizes in self.sizes])[self.source]
+        self.place = rng.integers(0, self.length)
+
+    def tick(self, t: int) -> SampleBatch:
+        """Everybody's request of second t."""
+        self.place = (self.place + 1) % self.length
+        batch = SampleBatch.blank(self.n)
+        batch.agent[:], batch.at_us[:], batch.status[:] = np.arange(self.n), START_US + t * US, Status.WORKING
+        for source, sizes in enumerate(self.sizes):
+            mine = np.flatnonzero(self.source == source)
+            batch.values[mine, INPUT], batch.values[mine, OUTPUT] = sizes[self.place[mine]].T
+        return batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,8 +215,8 @@ class Fault:
             return 0.0
         return 1.0 if not self.ramp_s else min(1.0, (t - self.start + 1) / self.ramp_s)
 
-    def strike(self, batch: SampleBatch, t: int, rng: np.random.Generator) -> None:
-        """Change this agent's row, which is at its index."""
+    def strike(self, batch: SampleBatch, t: int, rng: np.random.Generator, kept: dict[int, Floats]) -> None:
+        """Change this agent's row, which is at its index; kept: what frozen agents repeat."""
         share = self.share(t)
         if not share:
             return
@@ -174,13 +242,22 @@ class Fault:
                 row[COST] *= factor
             case "prompt_drift":
                 row[OUTPUT] = np.rint(row[OUTPUT] * factor)
+            case "confidence_collapse":
+                row[CONFIDENCE] /= self.size
+            case "prompt_injection":
+                batch.codes[self.agent, PROMPT] = PROMPT_OTHER
+                row[TOOLS] = np.rint(row[TOOLS] * factor) + rng.poisson(1.0)
+                row[[OUTPUT, COST]] = np.rint(row[OUTPUT] * factor), row[COST] * (1 + (factor - 1) * 0.6)
+                row[CONFIDENCE] *= 0.7
+            case "frozen":
+                row[:] = kept.setdefault(self.agent, row.copy())
             case "boiling_latency" | "boiling_output":
                 column = LATENCY if self.kind == "boiling_latency" else OUTPUT
                 row[column] *= self.size ** ((t - self.start) // 10)
 
 
 def strong_fault(kind: str, agent: int, start: int, rng: np.random.Generator) -> Fault:
-    """A strong kind at a size drawn from the sizes that are promised."""
+    """A kind at a size drawn from the sizes that are promised (the last three: sizes of our own choice)."""
     low, high = {
         "token_explosion": (3.0, 8.0),
         "tool_loop": (3.0, 6.0),
@@ -188,39 +265,27 @@ def strong_fault(kind: str, agent: int, start: int, rng: np.random.Generator) ->
         "retry_storm": (1.5, 3.5),
         "error_burst": (0.8, 1.8),
         "silent_stall": (1.0, 1.0),
+        "confidence_collapse": (1.8, 4.0),
+        "prompt_injection": (1.5, 3.0),
+        "frozen": (1.0, 1.0),
     }[kind]
     return Fault(kind=kind, agent=agent, start=start, size=float(np.exp(rng.uniform(np.log(low), np.log(high)))))
 
 
-def struck(fleet: Fleet, faults: list[Fault], ticks: int) -> Iterator[tuple[int, SampleBatch]]:
+def struck(fleet: Population, faults: list[Fault], ticks: int) -> Iterator[tuple[int, SampleBatch]]:
     """(t, samples) of a fleet in which these faults happen."""
     rng = np.random.default_rng(fleet.rng.integers(1 << 32))
+    kept: dict[int, Floats] = {}
     for t in range(ticks):
         batch = fleet.tick(t)
         for fault in faults:
-            fault.strike(batch, t, rng)
+            fault.strike(batch, t, rng, kept)
         yield t, batch if (batch.agent >= 0).all() else batch.take(np.flatnonzero(batch.agent >= 0))
 
 
-def azure(path: Path, agents: int) -> tuple[Roster, Iterator[tuple[int, SampleBatch]]]:
-    """Real traffic (columns TIMESTAMP, ContextTokens, GeneratedTokens) dealt out to agents by turns, batched by second."""
+def read_azure(path: Path) -> tuple[NDArray[np.int64], Floats]:
+    """(times in microseconds, (n, 2) input and output tokens) of a file with columns TIMESTAMP, ContextTokens, GeneratedTokens."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    roster = Roster()
-    for index in range(agents):
-        roster.enroll(AgentIdentity(agent_id=f"agent-{index:02d}", type="llm", service="llm"))
     at_us = np.array([round(dt.datetime.fromisoformat(row["TIMESTAMP"][:26] + "+00:00").timestamp() * US) for row in rows], dtype=np.int64)
-    sizes = np.array([[float(row["ContextTokens"]), float(row["GeneratedTokens"])] for row in rows])
-
-    def ticks() -> Iterator[tuple[int, SampleBatch]]:
-        second = (at_us - at_us[0]) // US
-        for t in range(int(second[-1]) + 1):
-            first, last = np.searchsorted(second, [t, t + 1])
-            batch = SampleBatch.blank(int(last - first))
-            batch.agent[:] = np.arange(first, last) % agents
-            batch.at_us[:] = at_us[first:last]
-            batch.values[:, INPUT], batch.values[:, OUTPUT] = sizes[first:last, 0], sizes[first:last, 1]
-            batch.status[:] = Status.WORKING
-            yield t, batch
-
-    return roster, ticks()
+    return at_us, np.array([[float(row["ContextTokens"]), float(row["GeneratedTokens"])] for row in rows])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import itertools
+import sys
 from dataclasses import Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -154,8 +155,19 @@ def pages() -> dict[Path, str]:
     return {
         ROOT / "docs" / "policy.md": policy_page(),
         ROOT / "docs" / "infections.md": infections_page(),
+        ROOT / "docs" / "reliability.md": _catalogue_of_faults().page(),
         ROOT / "immune.toml.example": render_policy(Policy()),
     }
+
+
+def _catalogue_of_faults() -> Any:
+    """tests/faults.py: the tests are no package that is installed."""
+    spec = importlib.util.spec_from_file_location("catalogue_of_faults", ROOT / "tests" / "faults.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def sections() -> list[str]:

@@ -98,8 +98,12 @@ def build_engine(
     source: str = "",
     seed: int = 0,
     connectors: Sequence[Connector] = (),
+    keep: int = 0,
 ) -> Engine:
-    """An engine over these sources and stores; nothing runs yet. Without connectors it sees and cannot act."""
+    """An engine over these sources and stores; nothing runs yet. Without connectors it sees and cannot act.
+
+    `keep` is how many ended things of each kind stay in its state (0: all); who runs for months gives a number.
+    """
     desk = Desk(roster=Roster(limit=policy.limits.max_agents), lexicon=Lexicon(), schema=VitalSchema.with_extra(extra_vitals))
     sentinel = Sentinel(roster=desk.roster, lexicon=desk.lexicon, schema=desk.schema, policy=policy.detection, period_us=period_us, seed=seed)
     return Engine(
@@ -114,6 +118,7 @@ def build_engine(
         holder=f"{socket.gethostname()} pid {os.getpid()}",
         source=source,
         connectors=connectors,
+        keep=keep,
     )
 
 

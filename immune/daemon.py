@@ -25,8 +25,12 @@ from immune.connectors.config import load_connectors
 from immune.connectors.gate import GateConnector
 from immune.connectors.process import ProcessConnector
 from immune.connectors.webhook import WebhookConnector
+from immune.core.events import iso
 from immune.core.policy import Policy
+from immune.core.state import ENDED_KEPT
 from immune.errors import FencedError, JournalBrokenError, RefusedError, StoreUnavailableError, UnknownIdError
+from immune.observability.otel_settings import read_otel_settings
+from immune.observability.panel import Panel
 from immune.ports import AgentSource, Companion, Connector
 from immune.reports import documents
 from immune.reports.explain import explain
@@ -36,6 +40,8 @@ from immune.settings import Settings
 from immune.sources.ingest import IngestSource
 from immune.stores.archive import taken_up_next
 from immune.stores.journal_sqlite import SqliteJournal
+from immune.stores.keyring import Keyring
+from immune.stores.people import PeopleStore
 from immune.stores.tokens import TokenStore
 from immune.stores.witness import Why, Witness, compare
 
@@ -55,6 +61,7 @@ class Launch:
     new: bool = False
     duration_s: float | None = None
     warm_start: str | None = None
+    take_over: bool = False
     as_json: bool = False
     period_us: int = SECOND_US
 
@@ -67,6 +74,7 @@ class Extras:
     sources: tuple[AgentSource, ...] = ()
     connectors: tuple[Connector, ...] = ()
     warmup_s: int = 0
+    companions: tuple[Companion, ...] = ()
 
 
 Bring = Callable[[int, bool], Extras]
@@ -83,15 +91,18 @@ class Parts:
     inbox: IngestSource
     gate: GateConnector
     tokens: TokenStore
+    people: PeopleStore
     processes: ProcessConnector | None
     webhooks: list[WebhookConnector]
     first_us: int
     witness: Witness
+    panel: Panel
     companions: list[Companion] = field(default_factory=list)
     witnessed_us: int = 0
     troubled: bool = False
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     fatal: RefusedError | None = None
+    supervisor: Supervisor | None = None
 
 
 def run_daemon(launch: Launch, bring: Bring | None = None) -> None:
@@ -108,12 +119,14 @@ def run_daemon(launch: Launch, bring: Bring | None = None) -> None:
 
 
 def _compose(launch: Launch, stores: Stores, bring: Bring | None) -> Parts:
+    read_otel_settings()  # what cannot be meant is refused before anything is touched
     clock = SystemClock()
     run_id, resumed = _choose_run(launch, stores)
     first_us = _next_second(clock.now_us()) + HEAD_START_S * SECOND_US if not resumed else _next_second(clock.now_us())
     extras = bring(first_us, resumed) if bring else Extras()
     inbox, gate, tokens = IngestSource(launch.policy.limits), GateConnector(), TokenStore(launch.settings.data_dir)
     tokens.ensure_admin()
+    people = PeopleStore(launch.settings.data_dir)
     specs = load_connectors(launch.config)
     processes = ProcessConnector(specs.processes, gate=gate, ledger=launch.settings.data_dir / "processes.json") if specs.processes else None
     webhooks = [WebhookConnector(spec, clock) for spec in specs.webhooks]
@@ -126,7 +139,9 @@ def _compose(launch: Launch, stores: Stores, bring: Bring | None) -> Parts:
         period_us=launch.period_us,
         source=extras.name,
         connectors=hands,
+        keep=ENDED_KEPT,
     )
+    engine.take_over = launch.take_over
     if launch.warm_start is not None:
         _warm_start(engine, stores, launch.warm_start)
     if extras.warmup_s and not resumed and launch.warm_start is None:
@@ -134,15 +149,18 @@ def _compose(launch: Launch, stores: Stores, bring: Bring | None) -> Parts:
     if not engine.opened:
         # the lock comes before the address: whoever is refused must not take the address of the one who runs
         engine.open(clock.now_us())
-    beside = Beside(settings=launch.settings, policy=launch.policy, engine=engine, stores=stores, clock=clock, say=_say)
+    panel = Panel(engine, clock, inbox=inbox)
+    beside = Beside(settings=launch.settings, policy=launch.policy, engine=engine, stores=stores, clock=clock, say=_say, panel=panel)
     return Parts(
         launch=launch,
         engine=engine,
-        companions=companions(beside),
+        companions=[*companions(beside), *extras.companions],
+        panel=panel,
         stores=stores,
         inbox=inbox,
         gate=gate,
         tokens=tokens,
+        people=people,
         processes=processes,
         webhooks=webhooks,
         first_us=first_us,
@@ -182,7 +200,20 @@ def _fast_forward(engine: Engine, first_us: int, warmup_s: int) -> None:
 async def _live(parts: Parts) -> None:
     engine, clock = parts.engine, SystemClock()
     reader = partial(SqliteJournal.open_read_only, parts.launch.settings.data_dir)
-    api = Api(engine=engine, inbox=parts.inbox, keys=parts.tokens, gate=parts.gate, papers=documents, explain=explain, clock=clock, reader=reader)
+    api = Api(
+        engine=engine,
+        inbox=parts.inbox,
+        keys=Keyring(parts.tokens, parts.people, clock.now_us),
+        people=parts.people,
+        gate=parts.gate,
+        papers=documents,
+        explain=explain,
+        clock=clock,
+        reader=reader,
+        metrics=parts.panel.expose,
+        surroundings=partial(_surroundings, parts),
+    )
+    parts.panel.sides.api, parts.panel.sides.companions = api.context, parts.companions
     server = await serve(api, port=parts.launch.settings.port, data_dir=parts.launch.settings.data_dir)
     try:
         await _serve(parts, api, server, clock)
@@ -226,7 +257,7 @@ async def _serve(parts: Parts, api: Api, server: Server, clock: Clock) -> None:
             parts.fatal = fenced
         parts.stop.set()
 
-    supervisor = Supervisor(clock, failed)
+    parts.supervisor = supervisor = Supervisor(clock, failed)
     engine.on_tick = lambda now_us: _after_tick(parts, api, now_us)
     api.refresh_approvers()
     supervisor.start("ticks", ticks)
@@ -241,6 +272,18 @@ async def _serve(parts: Parts, api: Api, server: Server, clock: Clock) -> None:
             _say(f"the end is not on record: {engine.trouble}")
         _report(launch, "stopped", run_id=engine.run_id, ticks=engine.counters.ticks, events=engine.state.seq, head=engine.state.head)
         _say(f"stopped in order after {engine.counters.ticks} ticks; nothing was approved, healed or released by it")
+
+
+def _surroundings(parts: Parts) -> dict[str, object]:
+    """Children and companions for the status page."""
+    children = parts.supervisor.children() if parts.supervisor is not None else []
+    return {
+        "children": [
+            {"name": one.name, "status": one.status, "failures": one.failures, "last_error": one.last_error, "since": iso(one.since_us)}
+            for one in children
+        ],
+        "companions": {companion.name: dict(companion.health()) for companion in parts.companions},
+    }
 
 
 def _after_tick(parts: Parts, api: Api, now_us: int) -> None:

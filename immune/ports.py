@@ -117,8 +117,15 @@ class RunInfo:
 class Journal(Protocol):
     """The append-only, gap-free, hash-chained record of every decision, one chain per run."""
 
-    def acquire(self, run_id: str, holder: str, now_us: int) -> int:
-        """Become the one writer of a run; the new fencing epoch. Raises WriterHeldError while another live one holds it."""
+    def acquire(self, run_id: str, holder: str, now_us: int, *, take_over: bool = False) -> int:
+        """Become the one writer of a run; the new fencing epoch. Raises WriterHeldError while another live one holds it.
+
+        With `take_over` the other one loses its place instead: whatever it still tries is refused as fenced.
+        """
+        ...
+
+    def confirm(self, run_id: str, epoch: int) -> None:
+        """Return while this epoch may write and act; cheap enough to be asked before every act. Raises FencedError once it may not."""
         ...
 
     def release(self, run_id: str, epoch: int) -> None:
@@ -159,6 +166,25 @@ class Journal(Protocol):
 
     def close(self) -> None:
         """Flush and let go."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """One queue, cache or map that outsiders could fill. `lost` counts what was turned away, dropped or forgotten so far."""
+
+    name: str
+    size: int
+    limit: int
+    lost: int = 0
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """What a source, a connector or a store may also be: one that says how full it is."""
+
+    def bounds(self) -> Sequence[Bound]:
+        """Everything it keeps that is keyed or filled from outside."""
         ...
 
 
@@ -249,6 +275,10 @@ class Telemetry(Protocol):
 
     def latest(self, run_id: str) -> SampleBatch:
         """The newest sample of every agent that has one (``codes`` are not kept and come back as missing)."""
+        ...
+
+    def samples(self, run_id: str, from_us: int, to_us: int) -> SampleBatch:
+        """All samples of the whole minutes of ticks that touch ``[from_us, to_us)``, to be taken elsewhere. Raises UnknownIdError."""
         ...
 
     def counts(self, run_id: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from immune.core.policy import Policy
@@ -14,8 +14,23 @@ from immune.errors import InputError
 
 DEFAULT_DATA_DIR = Path(".immune")
 DEFAULT_PORT = 8710
+DEFAULT_DASHBOARD_PORT = 8711
 WITNESS_NAME = "witness.log"
 PORT_MAX = 65_535
+DEFAULT_BUCKET = "immune"
+DEFAULT_SPOOL_MB = 2048
+"""An hour of 10,000 agents at 1 Hz takes about 1.5 GB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InfluxSettings:
+    """Where the run is mirrored to. `spool_mb` is how much may wait on the disk while the server is away."""
+
+    url: str
+    org: str
+    bucket: str
+    token: str = field(default="", repr=False)
+    spool_mb: int = DEFAULT_SPOOL_MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +39,9 @@ class Settings:
 
     data_dir: Path = DEFAULT_DATA_DIR
     port: int = DEFAULT_PORT
+    dashboard_port: int = DEFAULT_DASHBOARD_PORT
     witness: Path | None = None
+    influx: InfluxSettings | None = None
 
     @property
     def witness_path(self) -> Path:
@@ -48,25 +65,59 @@ def load_settings(
     if witness is not None and (not isinstance(witness, str) or not witness):
         raise InputError("not a file", field="daemon.witness", value=witness, way_out='for example witness = "/var/log/immune-heads.log"')
     chosen = data_dir or Path(env.get("IMMUNE_DATA_DIR") or folder)
-    return Settings(data_dir=chosen, port=_port(port, env.get("IMMUNE_PORT"), table.get("port")), witness=Path(witness) if witness else None)
+    return Settings(
+        data_dir=chosen,
+        port=_port(port, env.get("IMMUNE_PORT"), table.get("port")),
+        dashboard_port=_port(None, env.get("IMMUNE_DASHBOARD_PORT"), table.get("dashboard_port"), name="dashboard_port", default=DEFAULT_DASHBOARD_PORT),
+        witness=Path(witness) if witness else None,
+        influx=load_influx(config=config, environment=env),
+    )
+
+
+def load_influx(*, config: Path | None = None, environment: Mapping[str, str] | None = None) -> InfluxSettings | None:
+    """Where to mirror to, from ``[influx]`` of a file and ``INFLUXDB_V2_URL _ORG _TOKEN _BUCKET``; None when no URL is given.
+
+    Raises InputError, naming where the wrong value stands.
+    """
+    env = os.environ if environment is None else environment
+    table = _table(config, "influx", ("url", "org", "token", "bucket", "spool_mb"))
+    given = {name: env.get(f"INFLUXDB_V2_{name.upper()}") or table.get(name) or "" for name in ("url", "org", "token", "bucket")}
+    if not given["url"]:
+        return None
+    for name, value in given.items():
+        if not isinstance(value, str) or not value.isprintable():
+            raise InputError("not text", field=f"influx.{name}", value="…" if name == "token" else value, way_out="give text in quotes")
+    url, org, token, bucket = (str(given[name]) for name in ("url", "org", "token", "bucket"))
+    if not url.startswith(("http://", "https://")):
+        raise InputError("not an address", field="INFLUXDB_V2_URL", value=url, way_out="for example http://127.0.0.1:8086")
+    if not org:
+        raise InputError("the organisation is missing", field="INFLUXDB_V2_ORG", value=org, way_out="name the organisation that owns the bucket")
+    spool_mb = table.get("spool_mb", DEFAULT_SPOOL_MB)
+    if isinstance(spool_mb, bool) or not isinstance(spool_mb, int) or not 1 <= spool_mb <= 1_000_000:
+        raise InputError("not a size", field="influx.spool_mb", value=spool_mb, way_out="give 1 to 1000000 (megabytes)")
+    return InfluxSettings(url=url.rstrip("/"), org=org, token=token, bucket=bucket or DEFAULT_BUCKET, spool_mb=spool_mb)
 
 
 def _daemon_table(config: Path | None) -> Mapping[str, object]:
+    return _table(config, "daemon", ("data_dir", "port", "dashboard_port", "witness"))
+
+
+def _table(config: Path | None, name: str, keys: tuple[str, ...]) -> Mapping[str, object]:
     if config is None:
         return {}
     try:
-        table = tomllib.loads(read_policy_text(config, "--config")).get("daemon", {})
+        table = tomllib.loads(read_policy_text(config, "--config")).get(name, {})
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"not valid TOML: {error}", field="--config", value=str(config), way_out="see https://toml.io") from None
-    unknown = set(table) - {"data_dir", "port", "witness"} if isinstance(table, dict) else {"daemon"}
+    unknown = set(table) - set(keys) if isinstance(table, dict) else {name}
     if unknown:
-        raise InputError("unknown key in [daemon]", field="daemon", value=min(unknown), way_out="data_dir, port and witness are known")
+        raise InputError(f"unknown key in [{name}]", field=name, value=min(unknown), way_out=f"{', '.join(keys[:-1])} and {keys[-1]} are known")
     return dict(table)
 
 
-def _port(flag: int | None, environment: str | None, configured: object) -> int:
-    named = (("--port", flag), ("IMMUNE_PORT", environment or None), ("daemon.port", configured))
-    field, value = next(((name, given) for name, given in named if given is not None), ("", DEFAULT_PORT))
+def _port(flag: int | None, environment: str | None, configured: object, *, name: str = "port", default: int = DEFAULT_PORT) -> int:
+    named = (("--port", flag), (f"IMMUNE_{name.upper()}", environment or None), (f"daemon.{name}", configured))
+    field, value = next(((source, given) for source, given in named if given is not None), ("", default))
     if isinstance(value, str) and value.isdecimal():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= PORT_MAX:

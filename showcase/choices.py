@@ -14,6 +14,7 @@ from immune.core.policy import Policy
 from immune.reports.live import happening
 from immune.reports.model import Happening
 from immune.runtime.engine import View
+from immune.settings import InfluxSettings
 
 
 class Speed(StrEnum):
@@ -46,6 +47,8 @@ class Choices:
     scenario: str
     policy: Policy
     show: bool
+    dashboard: bool = False
+    influx: InfluxSettings | None = None
 
 
 @dataclass(slots=True, kw_only=True)

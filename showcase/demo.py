@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dashboard.launch import DashboardChild
 from immune.api.app import Api
 from immune.api.server import serve
 from immune.bootstrap import Stores, build_engine, new_run_id, open_stores
@@ -20,14 +21,17 @@ from immune.connectors.gate import GateConnector
 from immune.core.events import Envelope
 from immune.core.policy import ApprovalsPolicy, Policy
 from immune.errors import InputError, RefusedError
+from immune.observability.panel import Panel
 from immune.reports import documents
 from immune.reports.explain import explain
 from immune.runtime.engine import Engine, View
+from immune.runtime.supervisor import Supervisor
 from immune.settings import DEFAULT_DATA_DIR, load_policy, load_settings
 from immune.sources.ingest import IngestSource
 from immune.sources.parse import parse_time
 from immune.stores.tokens import TokenStore
 from showcase.choices import Choices, Decide, Speed, Witness
+from showcase.influx import bring_all, held_against, influx_target, mirrored, query_to_paste
 from showcase.person import NAME, DemoPerson
 from showcase.reporting import write_reports
 from showcase.screen import LiveScreen
@@ -59,7 +63,8 @@ def demo(
     ] = None,
     scenario: Annotated[str, typer.Option("--scenario", help="A scenario's name or file.")] = "default",
     policy: Annotated[Path | None, typer.Option("--policy", help="Another policy than the demo's.", show_default=False)] = None,
-    headless: Annotated[bool, typer.Option("--headless", help="No live view.")] = False,
+    headless: Annotated[bool, typer.Option("--headless", help="No live view and no dashboard.")] = False,
+    influx: Annotated[bool, typer.Option("--influx", help="Insist on InfluxDB; with INFLUXDB_V2_URL set the run goes there anyway.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON and nothing else.")] = False,
 ) -> None:
     """A simulated fleet, what befalls it, and the immune system that knows only symptoms. Example: python demo.py --speed max --json"""
@@ -77,6 +82,8 @@ def demo(
         scenario=scenario,
         policy=load_policy(policy) if policy else DEMO_POLICY,
         show=show,
+        dashboard=not headless and speed is Speed.REALTIME,
+        influx=influx_target(required=influx),
     )
     report = run_demo(choices)
     _tell(report, choices, as_json)
@@ -137,7 +144,7 @@ def _run(choices: Choices, stores: Stores) -> dict[str, Any]:
             await engine.finish(end_us, "the demo's time is over")
 
     async def live() -> None:
-        async with open_door(engine, inbox, gate, choices.out) as refresh:
+        async with open_door(engine, inbox, gate, choices.out) as refresh, mirrored(engine, choices), dashboard_beside(choices, screen.heard):
             person.before_acting = refresh
             await screen.beside(phase(SystemClock(), live_us, end_us, screen.live))
 
@@ -147,8 +154,10 @@ def _run(choices: Choices, stores: Stores) -> dict[str, Any]:
             asyncio.run(live())
         else:
             run_virtual(phase(VirtualClock(start_us), start_us, end_us, screen.fast_forward))
+            bring_all(choices, stores)
     fleet.truth.unseal()
-    return write_reports(choices.out, engine, stores, fleet, seed=choices.seed, duration_s=choices.duration_s, share_max=witness.share_max)
+    report = write_reports(choices.out, engine, stores, fleet, seed=choices.seed, duration_s=choices.duration_s, share_max=witness.share_max)
+    return report if choices.influx is None else report | {"influx": held_against(choices.influx, stores, choices.run_id)}
 
 
 @asynccontextmanager
@@ -158,7 +167,9 @@ async def open_door(engine: Engine, inbox: IngestSource, gate: GateConnector, da
     tokens.ensure_admin()
     if NAME not in tokens.roles():
         tokens.create(NAME, "approver")
-    api = Api(engine=engine, inbox=inbox, keys=tokens, gate=gate, papers=documents, explain=explain, clock=SystemClock())
+    panel = Panel(engine, SystemClock(), inbox=inbox)
+    api = Api(engine=engine, inbox=inbox, keys=tokens, gate=gate, papers=documents, explain=explain, clock=SystemClock(), metrics=panel.expose)
+    panel.sides.api = api.context
     port = load_settings().port
     try:
         server = await serve(api, port=port, data_dir=data_dir)
@@ -168,7 +179,32 @@ async def open_door(engine: Engine, inbox: IngestSource, gate: GateConnector, da
     try:
         yield api.refresh_approvers
     finally:
+        panel.close()
         await server.close()
+
+
+@asynccontextmanager
+async def dashboard_beside(choices: Choices, heard: Callable[[str, str], None]) -> AsyncIterator[None]:
+    """The dashboard of a live demo, with a link that logs its person in once; without one where none is wanted."""
+    if not choices.dashboard:
+        yield
+        return
+    clock = SystemClock()
+    tokens = TokenStore(choices.out)
+
+    def person() -> tuple[str, str]:
+        # only a digest is kept of a token, so each link gets a fresh one
+        if NAME in tokens.roles():
+            tokens.revoke(NAME)
+        return NAME, tokens.create(NAME, "approver", clock.now_us())
+
+    child = DashboardChild(choices.out, clock, person, heard, port=load_settings().dashboard_port)
+    supervisor = Supervisor(clock, lambda failure: heard("", f"the dashboard failed: {failure.error}"))
+    supervisor.start(child.name, child.run)
+    try:
+        yield
+    finally:
+        await supervisor.stop()
 
 
 def _next_second(now_us: int) -> int:
@@ -201,6 +237,10 @@ def _tell(report: dict[str, Any], choices: Choices, as_json: bool) -> None:
         markup=False,
     )
     out.print(f"journal: {report['journal']['events']} events, chain {'holds' if report['journal']['verified'] else 'BROKEN'}", markup=False)
+    if choices.influx is not None:
+        out.print(f"{query_to_paste(choices.influx, choices.run_id)}\n{report['influx']['sentence']}", markup=False, soft_wrap=True)
+    if choices.dashboard:
+        out.print(f"look on: python -m dashboard --data-dir {choices.out}", markup=False, soft_wrap=True)
     out.print(f"report: {choices.out / 'report.html'}    why: immune why inc-0001 --data-dir {choices.out}", markup=False)
 
 

@@ -30,6 +30,7 @@ class LiveScreen:
         self.start_us, self.live_us, self.end_us = start_us, live_us, end_us
         self.elapsed_s = elapsed_s()
         self._console = Console()
+        self._link = ""
         self._live = Live(console=self._console, screen=False, auto_refresh=False, transient=False) if choices.show else None
 
     def __enter__(self) -> Self:
@@ -51,6 +52,15 @@ class LiveScreen:
     def live(self, now_us: int) -> None:
         """A tick of real time."""
         self._draw(now_us, "live", virtual=False, first_us=self.live_us, last_us=self.end_us)
+
+    def heard(self, url: str, link: str) -> None:
+        """The dashboard listens, and a link logs its person in once; an empty address: what the link says instead."""
+        self._link = f"decide in the browser: {link}" if url else link
+        if self._live is None:
+            sys.stderr.write(f"immune: dashboard on {url}, {self._link}\n" if url else f"immune: {link}\n")
+            sys.stderr.flush()
+        else:
+            self._live.console.print(self._link, soft_wrap=True, markup=False, highlight=False)
 
     async def beside(self, work: Coroutine[Any, Any, None]) -> None:
         """Do the work while keys are listened to, where there is somebody to press them."""
@@ -91,7 +101,7 @@ class LiveScreen:
 
     def _footer(self) -> str:
         rest = f"report will be in {self.choices.out / 'report.html'}   Ctrl-C ends the demo"
-        return self.person.last_refusal or rest
+        return self.person.last_refusal or self._link or rest
 
     def _answer(self) -> str:
         if self.choices.decide.value != "ask":

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests import fault_results
 
 # Derandomised in both: a test that fails must fail again for the person who looks. No deadline: virtual machines stall.
 _SHARED = {"derandomize": True, "deadline": None, "database": None, "suppress_health_check": [HealthCheck.too_slow]}
@@ -25,3 +28,18 @@ def pytest_runtest_makereport(item, call):
     if report.skipped and missing and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"IMMUNE_REQUIRE asks for {', '.join(missing)}, and this test was skipped: {report.longrepr}"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--fault-results", metavar="FILE", help="note what came of the tests that claim a fault (see tests/faults.py)")
+
+
+def pytest_configure(config):
+    path = config.getoption("--fault-results", None)
+    if path and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(fault_results.Recorder(Path(path)), "fault-results")
+
+
+def pytest_itemcollected(item):
+    for marker in item.iter_markers("fault"):
+        item.user_properties += [(fault_results.PROPERTY, fault) for fault in marker.args]

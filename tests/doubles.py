@@ -127,6 +127,9 @@ class ScriptedSentinel:
         self.held, self.ready = set(), True
         self.calls = []
 
+    def heed(self, words, now_us):
+        self.words = words
+
     def observe(self, batch, now_us):
         """What the samples of the world show at this time."""
         patients = self.world.patients[: self.world.enrolled]

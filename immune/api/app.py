@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 from aiohttp import web
 
-from immune.api import commanding, gates, health, ingesting, reading, streaming
+from immune.api import commanding, gates, health, ingesting, login, reading, status, streaming
 from immune.api.auth import SAFE_METHODS, Doorman
 from immune.api.bodies import parse_fields, read_body
 from immune.api.commanding import refuse
@@ -19,7 +21,7 @@ from immune.api.limits import Buckets
 from immune.api.openapi import openapi_route
 from immune.api.problems import ProblemError, problem_response
 from immune.api.routing import Call, Route
-from immune.api.seams import Explain, Gate, Host, Inbox, Keys, Papers
+from immune.api.seams import Explain, Gate, Host, Inbox, Keys, Papers, People
 from immune.api.stream import Stream
 from immune.clock import Clock
 from immune.core.commands import CommandError, Principal
@@ -30,7 +32,7 @@ from immune.ports import Journal
 log = logging.getLogger("immune.api")
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 
-_LISTED = (*health.ROUTES, *ingesting.ROUTES, *gates.ROUTES, *reading.ROUTES, *commanding.ROUTES, *streaming.ROUTES)
+_LISTED = (*health.ROUTES, *ingesting.ROUTES, *gates.ROUTES, *reading.ROUTES, *status.ROUTES, *commanding.ROUTES, *login.ROUTES, *streaming.ROUTES)
 ROUTES: tuple[Route, ...] = (*_LISTED, openapi_route(_LISTED))
 """Every route there is."""
 
@@ -49,6 +51,9 @@ SECURITY_HEADERS = {
 _BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, NameError, OSError, RuntimeError, TypeError, ValueError)
 """What a mistake of ours raises: the request fails, the daemon goes on, the log has the trace."""
 
+_SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+"""What the system says when it has no more to give."""
+
 Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -57,6 +62,9 @@ class Api:
 
     hosts   names besides those of the loopback by which the daemon may be addressed
     reader  opens a read-only handle on the same journal, so that long reads can run beside the loop; without one they run on it
+    metrics answers ``GET /metrics`` for an Accept header; without it there are none
+    surroundings  what runs beside the engine, for ``GET /v1/status``: ``children`` and ``companions``
+    people        who may log in with a password; nobody without it
     """
 
     def __init__(
@@ -71,6 +79,10 @@ class Api:
         clock: Clock,
         hosts: Collection[str] = (),
         reader: Callable[[], Journal] | None = None,
+        request_ids: Callable[[], str] = partial(secrets.token_hex, 8),
+        metrics: Callable[[str], tuple[bytes, str]] | None = None,
+        surroundings: Callable[[], Mapping[str, Any]] = dict,
+        people: People | None = None,
     ) -> None:
         limits = engine.rules.policy.limits
         self.context = Context(
@@ -85,10 +97,14 @@ class Api:
             stream=Stream(engine.journal, engine.run_id),
             buckets=Buckets(per_s=limits.requests_per_s, burst=2 * limits.requests_per_s),
             refusals=Buckets(per_s=REFUSALS_PER_S, burst=REFUSALS_AT_ONCE),
+            metrics=metrics,
+            surroundings=surroundings,
+            login=login.Desk(people=people) if people is not None else None,
             reader=reader,
             ticked_at_us=clock.now_us(),
         )
         self._ticks = 0
+        self._request_ids = request_ids
         engine.listeners.append(self._heard)
 
     def application(self) -> web.Application:
@@ -129,7 +145,7 @@ class Api:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Next) -> web.StreamResponse:
         """Whatever happens, the answer is one of ours: a document, with a request id and the security headers."""
-        request_id = secrets.token_hex(8)
+        request_id = self._request_ids()
         REQUEST_ID.set(request_id)
         try:
             self.context.doorman.check_host(request)
@@ -140,7 +156,9 @@ class Api:
             response = problem_response(_of_router(request, error), request_id)
         except (web.RequestPayloadError, ConnectionError):
             response = problem_response(ProblemError(400, "the body broke off or is badly framed", field="body"), request_id)
-        except _BUGS:
+        except _BUGS as error:
+            if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _SHORT):
+                return self._short_of(request, error, request_id)
             self.context.counters.bugs += 1
             log.exception("request %s failed", request_id)
             response = problem_response(
@@ -150,6 +168,13 @@ class Api:
             response.headers.update({**SECURITY_HEADERS, "X-Request-Id": request_id})
         self.context.counters.answered(_name(request), response.status)
         return response
+
+    def _short_of(self, request: web.Request, error: BaseException, request_id: str) -> web.Response:
+        """The system has no handle or no memory left for this one: not a mistake, and worth another try."""
+        log.warning("request %s: the system is short of something: %s", request_id, error)
+        short = ProblemError(503, "the system is short of file handles or memory", way_out="try again in a moment", headers={"Retry-After": "2"})
+        self.context.counters.answered(_name(request), 503)
+        return problem_response(short, request_id)
 
     async def _let_in(self, route: Route, request: web.Request) -> Call:
         context = self.context

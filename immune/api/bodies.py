@@ -129,14 +129,15 @@ def _typed(field: BodyField, given: object) -> str | bool | int:
 
 
 def _text(field: BodyField, given: object) -> str:
+    shown = None if field.secret else given
     if not isinstance(given, str):
-        raise ProblemError(400, "not text", field=field.name, value=given, way_out="send a JSON string")
+        raise ProblemError(400, "not text", field=field.name, value=shown, way_out="send a JSON string")
     try:
         given.encode("utf-8")
     except UnicodeEncodeError:
-        raise ProblemError(400, "not valid text", field=field.name, value=given, way_out="no half of a surrogate pair") from None
+        raise ProblemError(400, "not valid text", field=field.name, value=shown, way_out="no half of a surrogate pair") from None
     if len(given) > field.max_length:
-        raise ProblemError(400, f"longer than {field.max_length} characters", field=field.name, value=given, way_out="say it shorter")
+        raise ProblemError(400, f"longer than {field.max_length} characters", field=field.name, value=shown, way_out="say it shorter")
     if field.options and given not in field.options:
         raise ProblemError(400, "not one of the known words", field=field.name, value=given, way_out="one of " + " ".join(field.options))
     return _one_line(given) if field.name in PROSE else given

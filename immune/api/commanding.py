@@ -360,6 +360,7 @@ ROUTES: tuple[Route, ...] = (
         path="/v1/containments",
         handler=command("contain", _contain_scope, lambda call: call.text("target") or call.text("scope")),
         summary="Contain the fleet, a service, an agent or a tool until released",
+        refuses=(404,),
         roles=OPERATORS,
         command="contain",
         body="fields",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from immune.api.auth import Doorman
 from immune.api.limits import Buckets
@@ -13,6 +14,9 @@ from immune.api.stream import Stream
 from immune.clock import Clock
 from immune.core.policy import LimitsPolicy
 from immune.ports import Journal
+
+if TYPE_CHECKING:
+    from immune.api.login import Desk as Login
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,11 +49,17 @@ class Context:
     buckets: Buckets
     refusals: Buckets
     """How many refused attempts of one principal go on record; each costs an event and a sync of the disk."""
+    metrics: Callable[[str], tuple[bytes, str]] | None = None
+    """(Accept header) -> body and content type of ``GET /metrics``."""
     reader: Callable[[], Journal] | None = None
     """Opens a second, read-only handle on the journal for long reads beside the loop."""
     counters: ApiCounters = field(default_factory=ApiCounters)
     receipts: OrderedDict[str, tuple[str, int, Document]] = field(default_factory=OrderedDict)
     """Answers to ingest requests with an idempotency key; in memory, the newest few thousand."""
+    login: Login | None = None
+    """Where people log in; None where nobody does."""
+    surroundings: Callable[[], Mapping[str, Any]] = dict
+    """What runs beside the engine: ``children`` as a list, ``companions`` as a mapping of name to health."""
     ticked_at_us: int = 0
 
     @property

@@ -24,6 +24,7 @@ async def ask_gate(call: Call) -> web.StreamResponse:
     if call.principal.role == "agent" and agent_id != call.principal.name:
         error = CommandError(403, "an agent asks at its own gate only", field="id", value=agent_id, way_out="use the token of that agent")
         raise refuse(call, "gate", agent_id, error)
+    context.engine.confirm()  # stopped and gone on with: another daemon may have contained it meanwhile
     state = context.engine.state
     agent = state.agents.get(agent_id)
     level, in_force = level_of(state, agent)

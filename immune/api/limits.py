@@ -18,6 +18,7 @@ class Buckets:
         self.burst = max(1.0, burst)
         self.limit = limit
         self.refused = 0
+        self.forgotten = 0
         self._left: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
     def take(self, key: str, now_us: int) -> float:
@@ -28,6 +29,7 @@ class Buckets:
         self._left.move_to_end(key)
         if len(self._left) > self.limit:
             self._left.popitem(last=False)
+            self.forgotten += 1
         self.refused += wait_s > 0
         return wait_s
 
@@ -35,3 +37,6 @@ class Buckets:
         """How many are left, without taking one."""
         left, seen_us = self._left.get(key, (self.burst, now_us))
         return min(self.burst, left + max(0, now_us - seen_us) / US * self.per_s)
+
+    def __len__(self) -> int:
+        return len(self._left)

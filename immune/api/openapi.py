@@ -92,7 +92,7 @@ def _operation(route: Route) -> Document:
 def _parameters(route: Route) -> list[Document]:
     found: list[Document] = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in _IN_PATH.findall(route.path)]
     found += [{"name": name, "in": "query", "description": says, "schema": {"type": "string"}} for name, says in route.query]
-    if route.method == "POST":
+    if route.method == "POST" and route.keyed:
         says = "the same key, route and body: one effect, and the same answer again"
         found.append({"name": "Idempotency-Key", "in": "header", "description": says, "schema": {"type": "string", "maxLength": 255}})
     if route.media_type == "text/event-stream":
@@ -114,6 +114,7 @@ def _responses(route: Route) -> Document:
         statuses.append(400)
     if route.path in {"/readyz", "/v1/stream"}:
         statuses.append(503)
+    statuses += route.refuses
     answers: Document = {str(route.status): {"description": title_of(route.status), "content": {route.media_type: {"schema": _answer(route)}}}}
     problem = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     answers.update({str(status): {"description": title_of(status), "content": problem} for status in sorted(set(statuses))})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from aiohttp import web
 
@@ -13,11 +13,13 @@ from immune.api.problems import ProblemError, json_response
 from immune.api.routing import READERS, Call, Handler, Route
 from immune.api.seams import Document, Explain
 from immune.core.events import iso
+from immune.core.fold import fold
 from immune.core.state import AgentState, RunState
 from immune.errors import UnknownIdError
 from immune.ports import Journal
 
 T = TypeVar("T")
+P = ParamSpec("P")
 PAGES = (("limit", "at most so many, 1 to 2000, default 1000"), ("offset", "leave out the first so many"))
 
 
@@ -35,6 +37,32 @@ def _known(items: Mapping[str, T], key: str, what: str, way_out: str) -> T:
 
 def _state(call: Call) -> RunState:
     return call.context.engine.state
+
+
+async def _state_with(call: Call, kind: str) -> RunState:
+    """The state; for an id that it has let go of, the whole run, folded anew from the journal beside the loop."""
+    state, reader = _state(call), call.context.reader
+    if call.id in getattr(state, kind) or not state.forgotten.get(kind) or reader is None:
+        return state
+    return await beside(_whole_run, reader, state.run_id)
+
+
+def _whole_run(reader: Callable[[], Journal], run_id: str) -> RunState:
+    journal = reader()
+    try:
+        return fold(RunState(), journal.read(run_id))
+    finally:
+        journal.close()
+
+
+async def beside(work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+    """Do long work in a thread. 503 when there is none to be had."""
+    try:
+        return await asyncio.to_thread(work, *arguments, **options)
+    except RuntimeError as error:
+        if "thread" not in str(error):
+            raise
+        raise ProblemError(503, "no thread is left for this", way_out="try again in a moment", headers={"Retry-After": "2"}) from None
 
 
 def _word(call: Call, name: str, words: Iterable[str]) -> str | None:
@@ -79,8 +107,8 @@ async def list_incidents(call: Call) -> web.StreamResponse:
 
 async def show_incident(call: Call) -> web.StreamResponse:
     """One incident."""
-    incident = _known(_state(call).incidents, call.id, "incident", "see GET /v1/incidents")
-    return json_response(call.context.papers.incident_document(incident))
+    state = await _state_with(call, "incidents")
+    return json_response(call.context.papers.incident_document(_known(state.incidents, call.id, "incident", "see GET /v1/incidents")))
 
 
 async def list_approvals(call: Call) -> web.StreamResponse:
@@ -93,7 +121,7 @@ async def list_approvals(call: Call) -> web.StreamResponse:
 
 async def show_approval(call: Call) -> web.StreamResponse:
     """One request, with plan and evidence."""
-    state = _state(call)
+    state = await _state_with(call, "approvals")
     return json_response(call.context.papers.approval_document(state, _known(state.approvals, call.id, "approval", "see `immune approvals`")))
 
 
@@ -104,7 +132,8 @@ async def list_plans(call: Call) -> web.StreamResponse:
 
 async def show_plan(call: Call) -> web.StreamResponse:
     """One plan, step by step."""
-    return json_response(call.context.papers.plan_document(_known(_state(call).plans, call.id, "plan", "see GET /v1/plans")))
+    state = await _state_with(call, "plans")
+    return json_response(call.context.papers.plan_document(_known(state.plans, call.id, "plan", "see GET /v1/plans")))
 
 
 async def list_containments(call: Call) -> web.StreamResponse:
@@ -145,7 +174,7 @@ async def show_why(call: Call) -> web.StreamResponse:
         if reader is None:
             return json_response(context.explain(context.engine.journal, state, call.id))
         # a long journal takes a second to read, and the next tick will not wait for that
-        return json_response(await asyncio.to_thread(_explain_beside, reader, context.explain, state, call.id))
+        return json_response(await beside(_explain_beside, reader, context.explain, state, call.id))
     except UnknownIdError as error:
         raise ProblemError(404, error.what, field="id", value=call.id, way_out=error.way_out) from None
 
@@ -154,6 +183,10 @@ def _explain_beside(reader: Callable[[], Journal], explain: Explain, state: RunS
     journal = reader()
     try:
         return explain(journal, state, subject)
+    except UnknownIdError:
+        if not state.forgotten:
+            raise
+        return explain(journal, fold(RunState(), journal.read(state.run_id)), subject)
     finally:
         journal.close()
 

@@ -36,6 +36,8 @@ class BodyField:
     max_length: int = 500
     options: tuple[str, ...] = ()
     says: str = ""
+    secret: bool = False
+    """Never told back, not even to who sent it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -114,6 +116,10 @@ class Route:
     fields: tuple[BodyField, ...] = ()
     query: tuple[tuple[str, str], ...] = ()
     status: int = 200
+    refuses: tuple[int, ...] = ()
+    """Statuses that follow from nothing else in the row."""
+    keyed: bool = True
+    """Whether a POST takes an Idempotency-Key."""
     media_type: str = "application/json"
 
     @property

@@ -9,7 +9,7 @@ from immune.core.commands import Principal, Role
 from immune.core.decision import Decision, Rules
 from immune.core.events import Envelope, Level
 from immune.core.state import AgentState, ApprovalState, ContainmentState, IncidentState, PlanState, RunState, TaskState
-from immune.ports import Desk, Journal, Telemetry
+from immune.ports import Bound, Desk, Journal, Telemetry
 
 Document = dict[str, Any]
 
@@ -45,6 +45,11 @@ class Counted(Protocol):
 
 class Account(Protocol):
     """Where samples are on their way to the telemetry store."""
+
+    @property
+    def accepted(self) -> int:
+        """Taken at the tick."""
+        ...
 
     @property
     def stored(self) -> int:
@@ -142,6 +147,14 @@ class Host(Protocol):
     @property
     def listeners(self) -> list[Callable[[Sequence[Envelope], Any], None]]:
         """Called with what was appended, after each tick and each command."""
+        ...
+
+    def confirm(self) -> None:
+        """Return while this daemon is the writer of its run. Raises FencedError."""
+        ...
+
+    def bounds(self) -> Sequence[Bound]:
+        """How full everything is that outsiders could fill."""
         ...
 
     def count_rejected(self, rejected: Mapping[str, int]) -> None:
@@ -242,6 +255,40 @@ class Keys(Protocol):
 
     def approvers(self) -> frozenset[str]:
         """Names that may approve at this moment."""
+        ...
+
+
+class LoggedIn(Protocol):
+    """What a log-in gives."""
+
+    @property
+    def token(self) -> str:
+        """For the Authorization header."""
+        ...
+
+    @property
+    def expires_us(self) -> int:
+        """Until when."""
+        ...
+
+
+class People(Protocol):
+    """Who may log in with a password. `check` is slow on purpose, and is called in a thread."""
+
+    def check(self, name: str, password: str) -> Principal | None:
+        """Who has this name and password."""
+        ...
+
+    def begin(self, principal: Principal, now_us: int) -> LoggedIn:
+        """A session for them."""
+        ...
+
+    def end(self, token: str) -> None:
+        """End a session."""
+        ...
+
+    def roles(self) -> Mapping[str, Role]:
+        """Role by name."""
         ...
 
 

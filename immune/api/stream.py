@@ -15,7 +15,7 @@ from itertools import islice
 from immune.core.events import Envelope
 from immune.ports import Journal
 
-BUFFERED = 10_000
+BUFFERED = 2_000
 PAGE = 200
 HEARTBEAT_S = 15.0
 STUCK_S = 20.0
@@ -34,6 +34,11 @@ class Stream:
         self.head = 0
         self._recent: deque[Envelope] = deque(maxlen=BUFFERED)
         self._news = asyncio.Event()
+
+    @property
+    def kept(self) -> int:
+        """Envelopes in the buffer."""
+        return len(self._recent)
 
     def publish(self, envelopes: Sequence[Envelope], head: int) -> None:
         """Remember what was appended and wake everyone; `head` may be beyond it, the journal has the rest."""

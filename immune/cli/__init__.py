@@ -10,11 +10,12 @@ from typing import Annotated
 import typer
 
 from immune import __version__
-from immune.cli import acting, approvals, journal, policy, reading, retention, tokens
+from immune.cli import acting, approvals, influx, journal, people, policy, reading, retention, tokens
 from immune.cli.doctor import doctor
 from immune.cli.output import run_guarded
 from immune.cli.replay import replay
 from immune.cli.run import run
+from immune.cli.status import status
 
 EPILOG = "Examples:  immune replay traces.csv --out report/   ·   immune incidents   ·   immune why inc-0001   ·   immune journal verify"
 
@@ -48,8 +49,11 @@ for command in (
 ):
     app.command(command.__name__)(command)
 app.add_typer(tokens.app, name="tokens")
+app.add_typer(people.app, name="people")
 app.add_typer(journal.app, name="journal")
+app.add_typer(influx.app, name="influx")
 app.add_typer(policy.app, name="policy")
+app.command("status")(status)
 app.command("doctor")(doctor)
 
 

@@ -51,6 +51,30 @@ def prune(data_dir: DataDir = None, keep: Keep = None, older_than: OlderThan = N
     _tell(done, left, as_json)
 
 
+@runs.command("rebuild")
+def rebuild(
+    from_influx: Annotated[str, typer.Option("--from-influx", metavar="RUN", help="The run to make anew from InfluxDB alone.")],
+    data_dir: DataDir = None,
+    config: Annotated[Path | None, typer.Option("--config", help="immune.toml with a table influx.", show_default=False)] = None,
+    vitals: Annotated[bool, typer.Option("--vitals", help="Bring the samples back too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a fresh journal from InfluxDB alone, and check its chain. Example: immune runs rebuild --from-influx run-1 --data-dir fresh"""
+    from immune.cli.influx import target_of
+    from immune.clock import SystemClock
+    from immune.settings import load_settings
+    from immune.stores.influx.checking import rebuild as rebuild_run
+
+    directory = load_settings(config=config, data_dir=data_dir).data_dir
+    rebuilt = rebuild_run(target_of(config), from_influx, directory, SystemClock().now_us(), vitals=vitals)
+    document = {"run_id": rebuilt.run_id, "events": rebuilt.events, "head": rebuilt.head, "state_hash": rebuilt.state_hash}
+
+    def show() -> None:
+        out.print(f"{rebuilt.run_id}: {rebuilt.events} events from InfluxDB in {directory}, chain holds, head {rebuilt.head}", markup=False)
+
+    emit(document, as_json, show)
+
+
 def _directory(data_dir: Path | None) -> Path:
     from immune.settings import load_settings
 

@@ -20,6 +20,9 @@ Port = Annotated[int | None, typer.Option("--port", help="Port of the control AP
 WarmStart = Annotated[
     str | None, typer.Option("--warm-start", metavar="RUN", help="Take over baselines and memory of another run.", show_default=False)
 ]
+TakeOver = Annotated[
+    bool, typer.Option("--take-over", help="Take the place of a daemon on the same data that hangs and cannot be stopped; it is fenced off.")
+]
 ModeOption = Annotated[str | None, typer.Option("--mode", metavar="observe|recommend|act", help="Instead of the policy's mode.", show_default=False)]
 
 
@@ -32,12 +35,13 @@ def run(
     port: Port = None,
     warm_start: WarmStart = None,
     mode: ModeOption = None,
+    take_over: TakeOver = False,
     as_json: Json = False,
 ) -> None:
     """The daemon: watches, decides, answers. Goes on with the newest run unless told otherwise. Example: immune run --mode observe"""
     from immune.daemon import run_daemon
 
-    run_daemon(launch(config, data_dir, duration, run_id, new=new, port=port, warm_start=warm_start, mode=mode, as_json=as_json))
+    run_daemon(launch(config, data_dir, duration, run_id, new=new, port=port, warm_start=warm_start, mode=mode, take_over=take_over, as_json=as_json))
 
 
 def launch(
@@ -50,6 +54,7 @@ def launch(
     port: int | None,
     warm_start: str | None,
     mode: str | None,
+    take_over: bool = False,
     as_json: bool = False,
 ) -> Launch:
     """The flags as a launch. Raises InputError for a wrong one."""
@@ -75,5 +80,6 @@ def launch(
         new=new,
         duration_s=duration,
         warm_start=warm_start,
+        take_over=take_over,
         as_json=as_json,
     )

@@ -7,9 +7,10 @@ is what it told: an agent counts as contained once it asked and was refused, and
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from immune.core.events import LEVELS, Level
-from immune.ports import Answer
+from immune.ports import Answer, Bound
 
 REMEMBERED = 100_000
 
@@ -51,6 +52,7 @@ class GateConnector:
         self._canary.move_to_end(agent_id)
         while len(self._canary) > self.limit:
             self._canary.popitem(last=False)
+            self.forgotten += 1
         return Answer(outcome="succeeded")
 
     async def perform(self, agent_id: str, action: str, *, key: str, epoch: int) -> Answer:
@@ -69,6 +71,13 @@ class GateConnector:
             return True, level
         self._tell(agent_id, level)
         return not stopped, level
+
+    def bounds(self) -> Sequence[Bound]:
+        """Agents that asked, and agents on probation."""
+        return (
+            Bound(name="gate.told", size=len(self._told), limit=self.limit, lost=self.forgotten),
+            Bound(name="gate.canary", size=len(self._canary), limit=self.limit),
+        )
 
     def _tell(self, agent_id: str, level: Level) -> None:
         self._told[agent_id] = level

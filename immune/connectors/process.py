@@ -29,7 +29,7 @@ import shutil
 import signal
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,7 +37,7 @@ from immune.connectors.child import Child
 from immune.connectors.proctable import Seen, boot_id, family, look, signal_exactly
 from immune.core.events import LEVELS, Level
 from immune.errors import InputError, UnreachableError
-from immune.ports import Answer, Connector
+from immune.ports import Answer, Bound, Connector
 
 BEAT_RUN_S = 1.0
 BEAT_HOLD_S = 2.0
@@ -142,6 +142,10 @@ class ProcessConnector:
         """End every child. What is held is not let go first."""
         await asyncio.gather(*(self._close(hand) for hand in self._hands.values()))
         self._remember()
+
+    def bounds(self) -> Sequence[Bound]:
+        """Answers that are remembered, so that an order that comes twice is carried out once."""
+        return (Bound(name="process.answers", size=len(self._answered), limit=ANSWERS_KEPT),)
 
     def knows(self, agent_id: str) -> bool:
         """Whether it is a child of ours."""

@@ -20,7 +20,7 @@ import hashlib
 import hmac
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, get_args
@@ -30,7 +30,7 @@ from immune.clock import US, Clock
 from immune.core.acts import Outcome
 from immune.core.events import LEVELS, Level, iso
 from immune.errors import InputError
-from immune.ports import Answer
+from immune.ports import Answer, Bound
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -101,6 +101,11 @@ class WebhookConnector:
 
     def __repr__(self) -> str:
         return f"WebhookConnector({self._host})"
+
+    def bounds(self) -> Sequence[Bound]:
+        """What is remembered of agents and orders; the oldest is forgotten first, and asked for again when it matters."""
+        kept: Mapping[str, Mapping[str, object]] = {"levels": self._levels, "answers": self._answered, "asked": self._asked_us}
+        return [Bound(name=f"webhook.{name}", size=len(one), limit=REMEMBERED) for name, one in kept.items()]
 
     def knows(self, agent_id: str) -> bool:
         """Whether the agent's id fits one of the patterns."""

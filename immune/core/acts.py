@@ -366,6 +366,29 @@ class ChangeAnnounced(Event):
 
 @register
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Muted(Event):
+    """People do not want to hear of one symptom of an agent until a time (``vital`` empty: of none). Hard limits are heard of anyway."""
+
+    kind = "muted"
+    vital: str
+    until_us: int
+    reason: str
+
+
+@register
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebased(Event):
+    """What these agents do now is their normal: a person said so, a change was announced, or it has lasted and nobody spoke."""
+
+    kind = "rebased"
+    agents: tuple[str, ...]
+    basis: Literal["person", "announced", "lasting"]
+    cohort: str
+    reason: str
+
+
+@register
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommandRefused(Event):
     """Somebody tried to act and was refused. `status` is the HTTP status of the answer."""
 

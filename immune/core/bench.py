@@ -59,7 +59,7 @@ class Bench:
     def assign(self, agent_id: str, plan_id: str, action: str, reason: str, incident_id: str, cause: str) -> None:
         """Give a person something to do, with a deadline."""
         event = acts.TaskAssigned(
-            task_id=self.docket.fresh_id("task", len(self.state.tasks), acts.TaskAssigned),
+            task_id=self.docket.fresh_id("task", self.state.ever("tasks"), acts.TaskAssigned),
             plan_id=plan_id,
             action=action,
             reason=reason,

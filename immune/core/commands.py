@@ -20,6 +20,7 @@ from immune.errors import RefusedError
 
 US = 1_000_000
 Role = Literal["viewer", "agent", "operator", "approver", "admin"]
+MUTE_AT_MOST_US = 7 * 86_400 * US
 RANK: dict[str, int] = {"viewer": 0, "agent": 0, "operator": 1, "approver": 2, "admin": 3}
 
 
@@ -152,7 +153,7 @@ class Commands:
         cause: str = "",
     ) -> None:
         event = acts.Contained(
-            containment_id=f"con-p{len(self.state.containments) + 1:04d}",
+            containment_id=f"con-p{self.state.ever('containments') + 1:04d}",
             scope=scope,
             target=target,
             level=level,
@@ -299,7 +300,22 @@ class Commands:
         self._add(docket, incident.agents[0] if incident.agents else incident.cohort, event, incident_id, ev.event_id(incident.opened_seq))
         if verdict != "cause" and incident.open and incident.scope == "agent":
             self._forgive(docket, incident, verdict, reason)
+        elif verdict != "cause" and incident.open:
+            self._forgive_all(docket, incident, verdict, reason)
         return docket.close()
+
+    def _forgive_all(self, docket: Docket, incident: IncidentState, verdict: str, reason: str) -> None:
+        """A shared cause is a false alarm or a new normal: its incident closes; for a new normal its agents are re-based."""
+        closed = ev.IncidentClosed(incident_id=incident.incident_id, outcome=verdict, reason=reason or verdict.replace("_", " "))  # type: ignore[arg-type]
+        self._add(docket, incident.subject, closed, incident.incident_id, ev.event_id(incident.opened_seq))
+        if verdict == "new_normal":
+            self._rebase(docket, tuple(one for one in incident.agents if not self.state.agents[one].incident_id), incident, reason)
+
+    def _rebase(self, docket: Docket, agents: tuple[str, ...], incident: IncidentState, reason: str) -> None:
+        """What these agents do now is normal, says a person, by name and on record."""
+        event = acts.Rebased(agents=agents, basis="person", cohort=incident.cohort, reason=reason or "new normal")
+        self._add(docket, incident.subject, event, incident.incident_id, ev.event_id(incident.opened_seq))
+        docket.effects.append(Rebase(agents=tuple(self.state.agents[one].index for one in agents)))
 
     def _forgive(self, docket: Docket, incident: IncidentState, verdict: str, reason: str) -> None:
         agent = self.state.agents[incident.agents[0]]
@@ -314,18 +330,30 @@ class Commands:
             docket.effects.append(Enforce(agent_id=agent.agent_id, level=level_without(self.state, agent.agent_id, gone)))
         self._close_incident(docket, agent, verdict, reason or verdict.replace("_", " "))
         if verdict == "new_normal":
-            docket.effects.append(Rebase(agents=(agent.index,)))
+            self._rebase(docket, (agent.agent_id,), incident, reason)
 
     def announce(self, cohort: str, until_us: int, reason: str) -> Decision:
         """Announce a change of a cohort (``version=2``) until a time."""
         self._needs("operator", "announce a change")
         name, equals, value = cohort.partition("=")
-        if not equals or name not in ("type", "service", "provider", "model", "version", "fleet") or not value:
+        if not equals or name not in ("type", "service", "provider", "model", "version", "prompt_hash", "fleet") or not value:
             raise CommandError(400, "not a cohort", field="cohort", value=cohort, way_out="for example version=2 or service=search")
         if until_us <= self.now_us:
             raise CommandError(400, "this is over already", field="until", value=ev.iso(until_us), way_out="give a time to come")
         docket = self._docket()
         self._add(docket, cohort, acts.ChangeAnnounced(cohort=cohort, until_us=until_us, reason=reason), "")
+        return docket.close()
+
+    def mute(self, agent_id: str, vital: str, until_us: int, reason: str) -> Decision:
+        """Ask not to be told of one vital of an agent (empty: of any) until a time. What is in force stays; hard limits are told anyway."""
+        self._needs("operator", "mute an agent")
+        self._agent(agent_id)
+        self._needs_reason(reason)
+        if not self.now_us < until_us <= self.now_us + MUTE_AT_MOST_US:
+            way_out = "give a time to come, at most seven days ahead"
+            raise CommandError(400, "not a time to mute until", field="until", value=ev.iso(until_us), way_out=way_out)
+        docket = self._docket()
+        self._add(docket, agent_id, acts.Muted(vital=vital, until_us=until_us, reason=reason), "")
         return docket.close()
 
     def retire(self, agent_id: str, reason: str) -> Decision:

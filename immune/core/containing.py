@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from immune.core import acts, healing
 from immune.core import events as ev
 from immune.core.bench import US, Bench, level_without
-from immune.core.decision import Enforce, Rules
+from immune.core.decision import Enforce, EnforcementRetried, Rules
 from immune.core.events import LEVELS, Level
 from immune.core.state import IncidentState, RunState
 
@@ -108,7 +108,7 @@ class Containment(Bench):
 
     def _ask(self, about: str, subject: str, incident: IncidentState, level: Level, rule: str, cause: str) -> None:
         event = acts.ApprovalRequested(
-            request_id=self.docket.fresh_id("req", len(self.state.approvals), acts.ApprovalRequested),
+            request_id=self.docket.fresh_id("req", self.state.ever("approvals"), acts.ApprovalRequested),
             about=about,  # type: ignore[arg-type]
             plan_id="",
             incident_id=incident.incident_id,
@@ -137,7 +137,8 @@ class Containment(Bench):
                     waited_s=waited_us / US,
                 )
                 self.docket.add(agent_id, event, correlation=agent.incident_id)
-            self.mirror.retried_us[agent_id] = self.now_us
+            # remembered as an effect: an alarm that the journal refuses has to be raised again
+            self.docket.effects.append(EnforcementRetried(agent_id=agent_id))
             self.docket.effects.append(Enforce(agent_id=agent_id, level=agent.desired))
 
 

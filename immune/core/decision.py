@@ -77,6 +77,13 @@ class Enforce(Effect):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnforcementRetried(Effect):
+    """Whoever deviates was tried again now; the mirror remembers it."""
+
+    agent_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BlockTool(Effect):
     """Take a tool from the whole fleet, or give it back."""
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from immune.core import codec
-from immune.errors import InputError, SchemaTooNewError
+from immune.errors import InputError, JournalBrokenError, SchemaTooNewError
 
 GENESIS = "0" * 64
 SYSTEM = "system"
@@ -149,9 +149,25 @@ def chain_hash(
     The lengths make the parts unambiguous: no two different envelopes have the same bytes.
     """
     texts = (prev_hash, run_id, str(seq), str(at_us), kind, str(schema), subject, correlation_id, causation_id, actor)
-    parts = [text.encode() for text in texts]
-    parts.append(body)
-    return hashlib.sha256(b"".join(b"%d:%b," % (len(part), part) for part in parts)).hexdigest()
+    plain = "".join([f"{len(text)}:{text}," for text in texts])
+    # a length counts bytes; only where all is ASCII it is also that of the text
+    head = plain.encode() if plain.isascii() else b"".join([b"%d:%b," % (len(part), part) for part in map(str.encode, texts)])
+    return hashlib.sha256(b"%b%d:%b," % (head, len(body), body)).hexdigest()
+
+
+def follow(envelopes: Iterable[Envelope], seq: int, head: str) -> Iterator[Envelope]:
+    """The same envelopes, each checked to come right after the one before it, the first after (seq, head).
+
+    Raises JournalBrokenError at the first seq that is missing, altered or out of place.
+    """
+    for envelope in envelopes:
+        seq += 1
+        if envelope.seq != seq or envelope.prev_hash != head:
+            raise JournalBrokenError("the event does not follow the one before it", run_id=envelope.run_id, seq=seq)
+        head = envelope.hash
+        if head != envelope.computed_hash():
+            raise JournalBrokenError("the event was altered after it was written", run_id=envelope.run_id, seq=seq)
+        yield envelope
 
 
 def seal(run_id: str, drafts: list[Draft] | tuple[Draft, ...], seq: int, prev_hash: str) -> list[Envelope]:
@@ -425,3 +441,14 @@ class JournalInterrupted(Event):
     reason: str
     since_us: int
     refused: int
+
+
+@register
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopStalled(Event):
+    """For a while, up to about now, the daemon did not come round: one piece of work kept its loop, or the whole process stood still."""
+
+    kind = "loop_stalled"
+    since_us: int
+    for_s: float
+    where: str

@@ -102,6 +102,7 @@ class Assessment:
     idle      (agents,) bool, the agent said it is idle or done and has said nothing else since
     findings  agents that stand out, worst first; includes every agent with an alarm
     cohorts   shared causes, worst first
+    taken_over  baselines that took a shared change over: (agents, key of the cause, ``announced`` or ``lasting``)
     facts     exact facts that became others with this tick's samples: (agent, field, before, after, at_us)
     """
 
@@ -115,6 +116,7 @@ class Assessment:
     findings: tuple[Finding, ...]
     cohorts: tuple[CohortFinding, ...] = ()
     facts: tuple[tuple[int, str, str, str, int], ...] = ()
+    taken_over: tuple[tuple[tuple[int, ...], str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 from immune.core import codec
 from immune.core import events as ev
+from immune.core.codec import changed
 from immune.core.events import Envelope, Event
 from immune.core.fold_acts import ACTS, desired_level
+from immune.core.forgetting import GROWING, forget_ended
 from immune.core.state import AgentState, IncidentState, ProposalState, RunState, StateDraft
 
 Apply = Callable[[StateDraft, Envelope, Any], None]
@@ -23,12 +25,16 @@ Apply = Callable[[StateDraft, Envelope, Any], None]
 def fold(state: RunState, envelopes: Iterable[Envelope]) -> RunState:
     """The state after these events. Copies its dicts once per call, so fold in batches."""
     draft = StateDraft(state)
-    for envelope in envelopes:
-        draft.changes.update(run_id=envelope.run_id, seq=envelope.seq, at_us=envelope.at_us, head=envelope.hash)
-        event = envelope.event()
+    last = None
+    for last in envelopes:
+        event = last.event()
         apply = HANDLERS.get(type(event))
         if apply is not None:
-            apply(draft, envelope, event)
+            apply(draft, last, event)
+            if type(event) in GROWING:
+                forget_ended(draft)
+    if last is not None:
+        draft.changes.update(run_id=last.run_id, seq=last.seq, at_us=last.at_us, head=last.hash)
     return draft.freeze()
 
 
@@ -67,7 +73,7 @@ def _enrolled(draft: StateDraft, envelope: Envelope, event: ev.AgentEnrolled) ->
     agent = AgentState(agent_id=envelope.subject, index=event.index, type=event.type, service=event.service, last_change_seq=envelope.seq)
     # whoever joins a contained service or a stopped fleet is contained like everybody there
     desired = desired_level(draft, agent)
-    draft.agents[envelope.subject] = replace(agent, desired=desired, deviating_since_us=envelope.at_us if desired != "none" else 0)
+    draft.agents[envelope.subject] = changed(agent, desired=desired, deviating_since_us=envelope.at_us if desired != "none" else 0)
 
 
 def _health(draft: StateDraft, envelope: Envelope, event: ev.HealthChanged) -> None:
@@ -108,7 +114,7 @@ def _opened(draft: StateDraft, envelope: Envelope, event: ev.IncidentOpened) -> 
 def _updated(draft: StateDraft, envelope: Envelope, event: ev.IncidentUpdated) -> None:
     known = draft.incidents.get(event.incident_id)
     if known is not None:
-        draft.incidents[event.incident_id] = replace(
+        draft.incidents[event.incident_id] = changed(
             known,
             agents=event.agents,
             nats=event.nats,
@@ -126,13 +132,13 @@ def _closed(draft: StateDraft, envelope: Envelope, event: ev.IncidentClosed) -> 
     known = draft.incidents.get(event.incident_id)
     if known is None:
         return
-    draft.incidents[event.incident_id] = replace(known, closed_at_us=envelope.at_us, outcome=event.outcome, reason=event.reason)
+    draft.incidents[event.incident_id] = changed(known, closed_at_us=envelope.at_us, outcome=event.outcome, reason=event.reason)
     if event.incident_id in draft.open_incidents:
         draft.open_incidents.remove(event.incident_id)
     if known.scope == "agent":
         for task_id in [one for one in draft.open_tasks if draft.tasks[one].agent_id in known.agents]:
             draft.open_tasks.remove(task_id)
-            draft.tasks[task_id] = replace(draft.tasks[task_id], status="over")
+            draft.tasks[task_id] = changed(draft.tasks[task_id], status="over")
     for agent_id in known.agents:
         agent = draft.agents.get(agent_id)
         if agent is not None and agent.incident_id == event.incident_id:
@@ -143,7 +149,7 @@ def _proposed(draft: StateDraft, envelope: Envelope, event: ev.ContainmentPropos
     proposal = ProposalState(level=event.level, mode=event.mode, rule=event.rule, at_us=envelope.at_us, seq=envelope.seq)
     known = draft.incidents.get(event.incident_id)
     if known is not None:
-        draft.incidents[event.incident_id] = replace(known, proposals=(*known.proposals, proposal))
+        draft.incidents[event.incident_id] = changed(known, proposals=(*known.proposals, proposal))
     draft.change_agent(envelope.subject, envelope.seq, proposed=event.level)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from immune.core import acts
 from immune.core import events as ev
+from immune.core.codec import changed
 from immune.core.events import Envelope, Event
 from immune.core.state import (
     ANSWERS_KEPT,
@@ -15,13 +15,17 @@ from immune.core.state import (
     ApprovalState,
     ContainmentState,
     Experience,
+    IncidentState,
     PlanState,
     RequestStatus,
     StateDraft,
     StepState,
     TaskState,
     memory_key,
+    symptom_key,
 )
+
+REPORTERS_KEPT = 8
 
 
 def _contained(draft: StateDraft, envelope: Envelope, event: acts.Contained) -> None:
@@ -46,7 +50,7 @@ def _released(draft: StateDraft, envelope: Envelope, event: acts.Released) -> No
     known = draft.containments.get(event.containment_id)
     if known is None or not known.active:
         return
-    draft.containments[event.containment_id] = replace(known, ended_at_us=envelope.at_us, basis=event.basis)
+    draft.containments[event.containment_id] = changed(known, ended_at_us=envelope.at_us, basis=event.basis)
     _drop(draft.active_containments, event.containment_id)
     _settle_levels(draft, known, envelope)
 
@@ -107,7 +111,7 @@ def _plan_started(draft: StateDraft, envelope: Envelope, event: acts.PlanStarted
     _change_plan(draft, event.plan_id, status="running", started_at_us=envelope.at_us, trigger=event.trigger, request_id=event.request_id)
     draft.change_agent(envelope.subject, envelope.seq, plan="healing")
     if event.request_id in draft.approvals:
-        draft.approvals[event.request_id] = replace(draft.approvals[event.request_id], status="used")
+        draft.approvals[event.request_id] = changed(draft.approvals[event.request_id], status="used")
         _drop(draft.open_approvals, event.request_id)
 
 
@@ -206,7 +210,7 @@ def _task(draft: StateDraft, envelope: Envelope, event: acts.TaskAssigned) -> No
 def _task_overdue(draft: StateDraft, envelope: Envelope, event: acts.TaskOverdue) -> None:
     known = draft.tasks.get(event.task_id)
     if known is not None and known.status == "open":
-        draft.tasks[event.task_id] = replace(known, status="overdue")
+        draft.tasks[event.task_id] = changed(known, status="overdue")
 
 
 def _exhausted(draft: StateDraft, envelope: Envelope, event: acts.LadderExhausted) -> None:
@@ -239,7 +243,7 @@ def _granted(draft: StateDraft, envelope: Envelope, event: acts.ApprovalGranted)
         return
     # what is not about a plan takes effect with the grant itself, so nothing is left to start or to take back
     status: RequestStatus = "granted" if known.about == "plan" else "used"
-    draft.approvals[event.request_id] = replace(
+    draft.approvals[event.request_id] = changed(
         known, status=status, decided_by=envelope.actor, decided_at_us=envelope.at_us, not_before_us=event.not_before_us, reason=event.reason
     )
     if status == "used":
@@ -251,7 +255,7 @@ def _approval_closed(draft: StateDraft, envelope: Envelope, event: acts.Approval
     known = draft.approvals.get(event.request_id)
     if known is None or known.status not in ("pending", "granted"):
         return
-    draft.approvals[event.request_id] = replace(
+    draft.approvals[event.request_id] = changed(
         known, status=event.outcome, decided_by=envelope.actor, decided_at_us=envelope.at_us, reason=event.reason
     )
     _drop(draft.open_approvals, event.request_id)
@@ -283,21 +287,44 @@ def _feedback(draft: StateDraft, envelope: Envelope, event: acts.FeedbackGiven) 
     known = draft.incidents.get(event.incident_id)
     if known is not None:
         verdict = f"{event.verdict}: {event.cause}" if event.cause else event.verdict
-        draft.incidents[event.incident_id] = replace(known, feedback=(*known.feedback, (envelope.actor, verdict)))
+        draft.incidents[event.incident_id] = changed(known, feedback=(*known.feedback, (envelope.actor, verdict)))
+        _ease(draft, known, event.verdict)
+
+
+def _ease(draft: StateDraft, incident: IncidentState, verdict: acts.Verdict) -> None:
+    """A false alarm makes the same symptom of the same agent harder to believe; an alarm that was right takes that back."""
+    if incident.scope != "agent" or not incident.evidence:
+        return
+    worst = incident.evidence[0]
+    key = symptom_key(incident.agents[0], worst.vital, worst.direction)
+    if verdict == "false_alarm":
+        draft.eased[key] = draft.eased.get(key, 0) + 1
+    else:
+        draft.eased.pop(key, None)
+
+
+def _reported(draft: StateDraft, envelope: Envelope, event: acts.SicknessReported) -> None:
+    others = tuple(item for item in draft.reports.get(envelope.subject, ()) if item[0] != envelope.actor)
+    draft.reports[envelope.subject] = (*others[-REPORTERS_KEPT + 1 :], (envelope.actor, envelope.at_us))
+
+
+def _muted(draft: StateDraft, envelope: Envelope, event: acts.Muted) -> None:
+    draft.muted = {key: until_us for key, until_us in draft.muted.items() if until_us > envelope.at_us}
+    draft.muted[symptom_key(envelope.subject, event.vital)] = event.until_us
 
 
 def _change_plan(draft: StateDraft, plan_id: str, **changes: Any) -> None:
     known = draft.plans.get(plan_id)
     if known is not None:
-        draft.plans[plan_id] = replace(known, **changes)
+        draft.plans[plan_id] = changed(known, **changes)
 
 
 def _change_step(draft: StateDraft, plan_id: str, number: int, **changes: Any) -> None:
     known = draft.plans.get(plan_id)
     if known is not None and 0 <= number < len(known.steps):
         steps = list(known.steps)
-        steps[number] = replace(steps[number], **changes)
-        draft.plans[plan_id] = replace(known, steps=tuple(steps))
+        steps[number] = changed(steps[number], **changes)
+        draft.plans[plan_id] = changed(known, steps=tuple(steps))
 
 
 def _step_status(draft: StateDraft, plan_id: str, number: int) -> str:
@@ -341,4 +368,6 @@ ACTS: dict[type[Event], Callable[[StateDraft, Envelope, Any], None]] = {
     acts.CommandAnswered: _answered,
     acts.MemoryInherited: _inherited,
     acts.FeedbackGiven: _feedback,
+    acts.SicknessReported: _reported,
+    acts.Muted: _muted,
 }

@@ -110,7 +110,7 @@ class Examiner:
         self, record: Record, scope: ev.Scope, cohort: str, agents: tuple[str, ...], finding: Finding | CohortFinding, judgement: Judgement
     ) -> tuple[str, str]:
         self.opened += 1
-        incident_id = f"inc-{len(self.state.incidents) + self.opened:04d}"
+        incident_id = f"inc-{self.state.ever('incidents') + self.opened:04d}"
         event = ev.IncidentOpened(
             incident_id=incident_id,
             scope=scope,

@@ -70,6 +70,13 @@ class Mirror:
             self.deviating.discard(agent.agent_id)
             self.retried_us.pop(agent.agent_id, None)
 
+    def forget_ended(self, state: RunState) -> None:
+        """Let go of what is only needed while a plan or a shared cause is open."""
+        open_plans = set(state.open_plans)
+        open_keys = {state.incidents[one].cohort_key for one in state.open_incidents}
+        self.probation_samples = {plan_id: seen for plan_id, seen in self.probation_samples.items() if plan_id in open_plans}
+        self.cohort_present_us = {key: at_us for key, at_us in self.cohort_present_us.items() if key in open_keys}
+
     def _grow(self, size: int) -> None:
         self.agents.extend([""] * (size - len(self.agents)))
         if size <= len(self.health):

@@ -94,7 +94,7 @@ def propose(docket: Docket, rules: Rules, incident: IncidentState, rung: healing
     """Put a plan on the docket, and the request to a person where policy wants one; the plan's id."""
     policy = rules.policy
     agent_id = incident.agents[0]
-    plan_id = docket.fresh_id("plan", len(docket.state.plans), acts.PlanProposed)
+    plan_id = docket.fresh_id("plan", docket.state.ever("plans"), acts.PlanProposed)
     lasting = any(not note.reversible and note.tier >= 3 for note in rung.steps)
     severe = incident.severity >= policy.approvals.severity_at
     needed = trigger != "heal_now" and (ask or severe or (lasting and bool(policy.approvals.irreversible_needs_person)))
@@ -119,7 +119,7 @@ def propose(docket: Docket, rules: Rules, incident: IncidentState, rung: healing
     cause = docket.add(agent_id, proposed, correlation=incident.incident_id, cause=ev.event_id(incident.opened_seq), actor=actor)
     if needed:
         request = acts.ApprovalRequested(
-            request_id=docket.fresh_id("req", len(docket.state.approvals), acts.ApprovalRequested),
+            request_id=docket.fresh_id("req", docket.state.ever("approvals"), acts.ApprovalRequested),
             about="plan",
             plan_id=plan_id,
             incident_id=incident.incident_id,

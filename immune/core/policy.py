@@ -33,6 +33,13 @@ class DetectionPolicy:
         100.0,
         "the one knob of the sentinel: at most this many false quarantines per agent and day; the threshold follows",
     )
+    false_alarms_per_fleet_day: float = number(
+        0.0,
+        "1/day, 0: off",
+        0.0,
+        1000.0,
+        "at most this many false quarantines a day in the whole fleet, divided by the agents enrolled; the stricter of this and the line above holds",
+    )
     min_samples: int = number(15, "samples", 5, 10_000, "before this many samples an agent is learning and is not judged")
     suspect_share: float = number(
         0.6, "share of the threshold in nats", 0.1, 0.99, "evidence that makes an agent suspected; below it people are not bothered"
@@ -43,6 +50,19 @@ class DetectionPolicy:
     idle_after_s: float = number(
         60.0, "s", 1.0, 86_400.0, "an agent that says it is idle is recorded as idle after this long; short pauses stay out of the journal"
     )
+    ease_nats: float = number(2.0, "nats per false alarm", 0.0, 3.0, "what a person calls a false alarm takes this much more evidence next time")
+    ease_max_nats: float = number(
+        6.0, "nats", 0.0, 6.0, "but never more than this: evidence of a fault that lasts grows further, so that no verdict hides one"
+    )
+    report_nats: float = number(
+        2.0, "nats per reporter", 0.0, 2.0, "whom somebody reports as sick needs this much less evidence; at most two reporters count"
+    )
+    report_for_s: float = number(600.0, "s", 0.0, 86_400.0, "how long a report counts")
+    hard_usd_per_hour: float = number(
+        0.0, "USD per agent and hour, 0: off", 0.0, 1e6, "a hard limit: beyond it an agent is an alarm whatever else explains it or was said"
+    )
+    hard_tokens: float = number(0.0, "tokens per sample, 0: off", 0.0, 1e9, "the same, for input and output tokens together")
+    hard_tool_calls: float = number(0.0, "calls per sample, 0: off", 0.0, 1e6, "the same, for tool calls")
     update_every_s: float = number(30.0, "s", 1.0, 3600.0, "an open incident is updated at most this often unless its severity jumps")
 
 

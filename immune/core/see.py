@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from immune.core import acts
 from immune.core import events as ev
 from immune.core.decision import Decision, Docket, HoldLearning, ResumeLearning, Rules
 from immune.core.evidence import Assessment, Finding
-from immune.core.incidents import Examiner
+from immune.core.incidents import Examiner, in_common
 from immune.core.mirror import HEALTH_CODES, HEALTHS, LIVENESS_CODES, LIVENESSES, Mirror
 from immune.core.state import RunState
 
@@ -29,6 +30,7 @@ def see(state: RunState, mirror: Mirror, assessment: Assessment, rules: Rules) -
     docket = Docket(state=state, now_us=assessment.now_us)
     standing = {finding.agent: finding for finding in assessment.findings}
     _facts(docket, mirror, assessment)
+    _rebased(docket, mirror, assessment)
     _liveness(docket, mirror, assessment, rules)
     examiner = Examiner(state=state, mirror=mirror, assessment=assessment, policy=rules.policy, version=rules.version, catalogue=rules.catalogue)
     changes = examiner.examine(docket.add)
@@ -45,6 +47,17 @@ def _facts(docket: Docket, mirror: Mirror, assessment: Assessment) -> None:
     for index, field, before, after, at_us in assessment.facts:
         fact = ev.FactNote(field=field, before=before, after=after, at_us=at_us)
         docket.add(mirror.agents[index], ev.FactChanged(fact=fact))
+
+
+def _rebased(docket: Docket, mirror: Mirror, assessment: Assessment) -> None:
+    """Baselines that took a change over are put on record: what was abnormal is normal from now on."""
+    cohorts = {cohort.key: cohort for cohort in assessment.cohorts}
+    for agents, key, basis in assessment.taken_over:
+        known, open_incident = cohorts.get(key), docket.state.open_for_cohort(key)
+        cohort = in_common(known) if known else key
+        reason = "it was announced" if basis == "announced" else "the change has lasted, and nobody spoke against it"
+        event = acts.Rebased(agents=tuple(mirror.agents[one] for one in agents), basis=basis, cohort=cohort, reason=reason)  # type: ignore[arg-type]
+        docket.add(cohort, event, correlation=open_incident.incident_id if open_incident else "")
 
 
 def _liveness(docket: Docket, mirror: Mirror, assessment: Assessment, rules: Rules) -> None:

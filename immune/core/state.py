@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from immune.core import acts
 from immune.core import events as ev
+from immune.core.codec import changed
 from immune.core.events import EvidenceNote, FactNote, Health, HypothesisNote, Level, Liveness, Mode, Scope
 
 Plan = Literal["none", "awaiting_approval", "healing", "probation", "rejected", "exhausted"]
@@ -279,8 +280,22 @@ class RunState:
     budget_allowed: int = 0
     budget_until_us: int = 0
     announced: tuple[tuple[str, int, str], ...] = ()
+    eased: dict[str, int] = field(default_factory=dict)
+    """Keys are `symptom_key`: how often a person called an alarm on this symptom of this agent a false one."""
+    reports: dict[str, tuple[tuple[str, int], ...]] = field(default_factory=dict)
+    """Agent -> who reported it as sick and when, each reporter once."""
+    muted: dict[str, int] = field(default_factory=dict)
+    """`symptom_key` -> until when nobody wants to hear of it."""
     answers: dict[str, tuple[str, int, str]] = field(default_factory=dict)
     """Idempotency key -> (command, status, answer); the newest `ANSWERS_KEPT`."""
+    keep: int = 0
+    """How many ended things of each kind are kept (`forgetting`); 0 keeps all."""
+    forgotten: dict[str, int] = field(default_factory=dict)
+    """How many of each kind were let go of; the journal has them."""
+
+    def ever(self, kind: str) -> int:
+        """How many ``incidents``, ``plans`` … there were so far, forgotten ones included."""
+        return len(getattr(self, kind)) + self.forgotten.get(kind, 0)
 
     def open_for_cohort(self, cohort_key: str) -> IncidentState | None:
         """The open incident of a shared cause, if there is one."""
@@ -295,12 +310,20 @@ class RunState:
         return agent is not None and agent.plan == "exhausted"
 
 
-ANSWERS_KEPT = 10_000
+ANSWERS_KEPT = 2_000
+"""A retry comes within seconds; this many commands are minutes even under fire."""
+ENDED_KEPT = 250
+"""What a daemon keeps in mind of each kind of ended thing (`RunState.keep`): a few megabytes."""
 
 
 def memory_key(signature: str, action: str, agent_id: str = "") -> str:
     """The key under which experience is kept; the parts cannot run into each other."""
     return f"{signature}\x1f{action}\x1f{agent_id}" if agent_id else f"{signature}\x1f{action}"
+
+
+def symptom_key(agent_id: str, vital: str, direction: str = "") -> str:
+    """The key of one symptom of one agent; an empty direction stands for either."""
+    return f"{agent_id}\x1f{vital}\x1f{direction}"
 
 
 def split_memory_key(key: str) -> tuple[str, str]:
@@ -329,6 +352,9 @@ class StateDraft:
         self.memory = dict(state.memory)
         self.failed_here = dict(state.failed_here)
         self.answers = dict(state.answers)
+        self.eased = dict(state.eased)
+        self.reports = dict(state.reports)
+        self.muted = dict(state.muted)
         self.changes: dict[str, Any] = {}
 
     def scalar(self, name: str) -> Any:
@@ -339,7 +365,7 @@ class StateDraft:
         """Change facts of an agent, if it is known."""
         known = self.agents.get(agent_id)
         if known is not None:
-            self.agents[agent_id] = replace(known, last_change_seq=seq, **changes)
+            self.agents[agent_id] = changed(known, last_change_seq=seq, **changes)
 
     def freeze(self) -> RunState:
         """The new state."""
@@ -360,5 +386,8 @@ class StateDraft:
             memory=self.memory,
             failed_here=self.failed_here,
             answers=self.answers,
+            eased=self.eased,
+            reports=self.reports,
+            muted=self.muted,
             **self.changes,
         )

@@ -157,7 +157,6 @@ class Treatment(Bench):
             self.docket.add(plan.agent_id, event, correlation=plan.incident_id, cause=cause)
 
     def _end_probation(self, plan: PlanState, verdict: Verdict) -> None:
-        self.mirror.probation_samples.pop(plan.plan_id, None)
         event = acts.ProbationEnded(plan_id=plan.plan_id, passed=verdict.passed, samples=verdict.samples, nats=verdict.nats, reason=verdict.reason)
         cause = self.docket.add(plan.agent_id, event, correlation=plan.incident_id, cause=ev.event_id(plan.seq))
         if verdict.passed:

@@ -87,7 +87,7 @@ def run_document(state: RunState) -> Document:
         "ended_at": when(state.ended_at_us),
         "last_event_at": when(state.at_us),
         "agents": len(state.agents),
-        "incidents": len(state.incidents),
+        "incidents": state.ever("incidents"),
         "open_incidents": len(state.open_incidents),
         "quarantines": sum(map(quarantines, incidents)),
         "rejected": dict(sorted(state.rejected.items())),

@@ -90,7 +90,7 @@ def happening(envelope: Envelope) -> Happening | None:
             return None if event.mode == "act" else _said(envelope, f"{who} would be {event.level}", "warn")
         case ev.SamplesRejected():
             return _said(envelope, f"{sum(number for _, number in event.counts)} samples rejected", "warn")
-        case ev.ChildFailed() | ev.TelemetryLost() | ev.JournalInterrupted():
+        case ev.ChildFailed() | ev.TelemetryLost() | ev.JournalInterrupted() | ev.LoopStalled():
             return _said(envelope, envelope.kind.replace("_", " "), "bad")
         case _:
             said = said_of_acting(envelope, event)

@@ -65,6 +65,8 @@ def _running(envelope: Envelope, event: Event) -> str | None:
             return f"{event.samples} samples could not be stored: {event.reason}"
         case ev.JournalInterrupted():
             return f"the journal took nothing from {ev.iso(event.since_us)[11:19]} on until now ({event.refused} refused): {event.reason}"
+        case ev.LoopStalled():
+            return f"the daemon stood still for {event.for_s:.1f} s from {ev.iso(event.since_us)[11:19]} on, in {event.where}"
     return None
 
 

@@ -182,6 +182,12 @@ def _telling(envelope: Envelope, event: Event) -> str | None:
             return f"{by} reports that {who} is sick: {event.reason or 'no reason given'}"
         case acts.ChangeAnnounced():
             return f"{by} announces a change of {event.cohort} until {clock(event.until_us)}{_more(event.reason)}"
+        case acts.Muted():
+            what = event.vital or "anything"
+            return f"{by} does not want to hear of {what} of {who} until {clock(event.until_us)}{_more(event.reason)}"
+        case acts.Rebased():
+            agents = ", ".join(event.agents[:5]) + (f" and {len(event.agents) - 5} more" if len(event.agents) > 5 else "")
+            return f"what {agents} do now is their normal: {event.reason}"
         case acts.CommandRefused():
             return f"{by} was refused ({event.status}) to {in_words(event.command)} {event.target}: {event.reason}"
         case acts.CommandAnswered():

@@ -27,6 +27,7 @@ from immune.core.decision import (
     Docket,
     Effect,
     Enforce,
+    EnforcementRetried,
     HoldLearning,
     JudgeAfresh,
     Rebase,
@@ -35,19 +36,22 @@ from immune.core.decision import (
     Rules,
     RunStep,
 )
-from immune.core.events import Draft, Envelope
-from immune.core.evidence import Assessment
+from immune.core.events import Draft, Envelope, follow
+from immune.core.evidence import Assessment, Bands
 from immune.core.fold import fold
 from immune.core.intake import Intake
 from immune.core.mirror import Mirror
 from immune.core.policy_file import canonical
 from immune.core.see import see
 from immune.core.sentinel.watch import Sentinel
+from immune.core.snapshot import freeze, thaw
 from immune.core.state import RunState, split_memory_key
 from immune.core.vitals import AgentIdentity, SampleBatch
-from immune.errors import StoreUnavailableError
-from immune.ports import AgentSource, Answer, Connector, Desk, Journal, Telemetry
+from immune.core.words import words_of
+from immune.errors import JournalBrokenError, StoreUnavailableError
+from immune.ports import AgentSource, Answer, Bound, Connector, Desk, Journal, Telemetry
 from immune.runtime import continuity
+from immune.runtime.bounds import PENDING_MAX, bounds_of
 from immune.runtime.executor import Executor
 from immune.runtime.measurements import MeasurementQueue
 from immune.runtime.outage import Outage
@@ -58,7 +62,10 @@ EXPIRE_EVERY_US = 60 * US
 COUNTS_EVERY_US = 60 * US
 SWEEP_EVERY_US = 30 * US
 BASELINES_EVERY_US = 60 * US
-PENDING_MAX = 1000
+STATE_SNAPSHOT = "state"
+STATE_EVERY_EVENTS = 2000
+STATE_WORTH_SAVING = 200
+"""Fewer events are folded as fast as a snapshot of them is read."""
 BASELINES_EVERY_US_PER_AGENT = US // 20
 """A large fleet saves its baselines less often, so that saving costs each agent the same."""
 
@@ -83,6 +90,7 @@ class Counters:
     samples: int = 0
     lag_us: int = 0
     rejected: dict[str, int] = field(default_factory=dict)
+    notes_dropped: int = 0
 
 
 class Engine:
@@ -102,6 +110,7 @@ class Engine:
         holder: str,
         source: str = "",
         connectors: Sequence[Connector] = (),
+        keep: int = 0,
     ) -> None:
         self.run_id = run_id
         self.journal = journal
@@ -115,17 +124,25 @@ class Engine:
         self.source = source
         self.intake = Intake(roster=desk.roster, schema=desk.schema, max_skew_us=round(rules.policy.limits.max_clock_skew_s * US))
         self.queue = MeasurementQueue(telemetry, run_id, rules.policy.limits.telemetry_queue_ticks)
-        self.executor = Executor(connectors, self._step_answered) if connectors else None
+        self.executor = Executor(connectors, self._step_answered, self.confirm) if connectors else None
         if self.executor is not None:
             self.rules = replace(rules, can=self.executor.can)
         self.mirror = Mirror()
         self.counters = Counters()
         self.outage = Outage()
-        self.state = RunState()
+        self.state = RunState(keep=keep)
         self.view: View | None = None
         self.listeners: list[Callable[[Sequence[Envelope], View], None]] = []
         self.on_tick: Callable[[int], None] = lambda now_us: None
+        self.sample_taps: list[Callable[[int, SampleBatch], None]] = []
+        """Told of each tick's samples beside the telemetry store; must return at once and keep the arrays as they are."""
+        self.band_taps: list[Callable[[int, Bands], None]] = []
         self._epoch = 0
+        self.take_over = False
+        """Whether `open` takes the place of a writer that still holds the run: one that hangs and cannot be stopped."""
+        self.broken: JournalBrokenError | None = None
+        """Where the chain of this run does not hold, as far as it was read at the start."""
+        self._state_saved_seq = 0
         self.learns_anew = False
         """There were baselines of this run, and they could not be used."""
         self._opened = False
@@ -151,12 +168,21 @@ class Engine:
         """Why the journal cannot be written; empty while it can. Until then nothing is decided and nothing new is done."""
         return self.outage.trouble
 
+    @property
+    def notes_waiting(self) -> int:
+        """Events about the daemon itself that wait for the next append."""
+        return len(self._pending)
+
+    def bounds(self) -> Sequence[Bound]:
+        """How full everything is that outsiders could fill."""
+        return bounds_of(self)
+
     def open(self, now_us: int) -> None:
         """Become the writer, fold what is there already, and open the sources; `start` does it if nobody did."""
-        self._epoch = self.journal.acquire(self.run_id, self.holder, now_us)
+        self._epoch = self.journal.acquire(self.run_id, self.holder, now_us, take_over=self.take_over)
         if self.executor is not None:
             self.executor.epoch = self._epoch
-        self.state = fold(self.state, self.journal.read(self.run_id))
+        self.state = self._folded()
         self._enroll_known()
         snapshot = self.journal.load_snapshot(self.run_id, continuity.NAME)
         self.learns_anew = not self._recall(snapshot) and snapshot is not None
@@ -164,6 +190,32 @@ class Engine:
         for source in self.sources:
             source.open(self.desk)
         self._opened = True
+
+    def _folded(self) -> RunState:
+        """The state of what is in the journal: the newest snapshot that fits and what came after it, else all of it.
+
+        A chain that does not hold is said (`broken`), and folded all the same: what it contains must be enforced.
+        """
+        state = self._snapshot_of_state() or self.state
+        self._state_saved_seq = state.seq
+        try:
+            return fold(state, follow(self.journal.read(self.run_id, after_seq=state.seq), state.seq, state.head))
+        except JournalBrokenError as broken:
+            self.broken = broken
+        return fold(self.state, self.journal.read(self.run_id))
+
+    def _snapshot_of_state(self) -> RunState | None:
+        snapshot = self.journal.load_snapshot(self.run_id, STATE_SNAPSHOT)
+        state = thaw(snapshot[1]) if snapshot is not None else None
+        if state is None or state.keep != self.state.keep:
+            return None
+        there = next(self.journal.read(self.run_id, after_seq=state.seq - 1, limit=1), None)
+        return state if there is not None and (there.seq, there.hash) == (state.seq, state.head) else None
+
+    def confirm(self) -> None:
+        """Return while this engine is the writer of its run. Raises FencedError once another took over: it may neither write nor act."""
+        with suppress(StoreUnavailableError):  # who cannot be asked has not refused; what is in force must still be kept in force
+            self.journal.confirm(self.run_id, self._epoch)
 
     def start(self, now_us: int) -> None:
         """Record the start, and take up again whatever an earlier process left open."""
@@ -211,12 +263,26 @@ class Engine:
             self._publish(self.view.assessment)
         self.queue.drain()
         self._try_to_save_baselines(now_us)
+        self._save_state_if_due(now_us, STATE_WORTH_SAVING)
         self.journal.release(self.run_id, self._epoch)
 
     def save_baselines(self) -> None:
         """Keep what was learned, so that a restart goes on instead of learning anew."""
         content = continuity.pack(self.desk, self.intake, self.sentinel)
         self.journal.save_snapshot(self.run_id, self.state.seq, continuity.NAME, content, epoch=self._epoch)
+
+    def save_state(self) -> None:
+        """Keep the folded state, so that a restart folds only what comes after it."""
+        self.journal.save_snapshot(self.run_id, self.state.seq, STATE_SNAPSHOT, freeze(self.state), epoch=self._epoch)
+        self._state_saved_seq = self.state.seq
+
+    def _save_state_if_due(self, now_us: int, events: int) -> None:
+        if self.trouble or self.broken is not None or self.state.seq - self._state_saved_seq < events:
+            return
+        try:
+            self.save_state()
+        except StoreUnavailableError as error:
+            self.outage.came(error, now_us)
 
     def warm_start(self, journal: Journal, from_run: str) -> bool:
         """Before `start`: take the baselines and the memory of cures of another run over; False if they do not fit."""
@@ -254,18 +320,28 @@ class Engine:
     def failed(self, failure: Failure, now_us: int) -> None:
         """Put a child's death on record with the next tick."""
         event = ev.ChildFailed(child=failure.child, error=failure.error, failures=failure.failures, restart_in_s=failure.restart_in_s)
-        if len(self._pending) < PENDING_MAX:  # only an outage lets them pile up, and the supervisor counts the rest
-            self._pending.append(Draft(at_us=now_us, subject=failure.child, event=event))
+        self.note(failure.child, event, now_us)
+
+    def note(self, subject: str, event: ev.Event, now_us: int) -> None:
+        """Put what befell the daemon itself on record with the next tick."""
+        if len(self._pending) < PENDING_MAX:  # only an outage lets them pile up
+            self._pending.append(Draft(at_us=now_us, subject=subject, event=event))
+        else:
+            self.counters.notes_dropped += 1
 
     # -- one tick ----------------------------------------------------------------------------------------------------
 
     async def tick(self, now_us: int) -> None:
-        """One tick at this time."""
+        """One tick at this time. Raises FencedError once another writer took over."""
+        self.confirm()
         batch = SampleBatch.concatenate([await source.collect(now_us) for source in self.sources], len(self.desk.schema))
         screened = self.intake.screen(batch, now_us)
         self.count_rejected(screened.rejected)
         # counted from the epoch, so that a resumed run goes on where it was and no tick is written over
         self.queue.offer(now_us // self.period_us, now_us, screened.batch)
+        for tap in self.sample_taps:
+            tap(now_us, screened.batch)
+        self.sentinel.heed(words_of(self.state, now_us), now_us)
         assessment = self.sentinel.observe(screened.batch, now_us)
         self.mirror.saw(assessment)
         self._now_us = now_us
@@ -411,6 +487,8 @@ class Engine:
                 self.sentinel.rebase(effect.agents)
             case Retire():
                 self.sentinel.retire(effect.agents)
+            case EnforcementRetried():
+                self.mirror.retried_us[effect.agent_id] = self._now_us
             case _:
                 self._order(effect)
 
@@ -446,6 +524,7 @@ class Engine:
     def _housekeep(self, now_us: int) -> None:
         if now_us >= self._due_us["counts"] and not self.trouble:
             self._record_counts(now_us)
+            self.mirror.forget_ended(self.state)
             self._due_us["counts"] = now_us + COUNTS_EVERY_US
         self.queue.drain()
         try:
@@ -455,6 +534,7 @@ class Engine:
         if now_us >= self._saved_us + BASELINES_EVERY_US + BASELINES_EVERY_US_PER_AGENT * len(self.state.agents):
             self._try_to_save_baselines(now_us)
             self._saved_us = now_us
+        self._save_state_if_due(now_us, max(STATE_EVERY_EVENTS, len(self.state.agents)))
 
     def _try_to_save_baselines(self, now_us: int) -> None:
         if self.trouble:
@@ -469,7 +549,10 @@ class Engine:
             self.telemetry.name_agents(self.run_id, self._named, [who.agent_id for who in self.desk.roster.identities[self._named :]])
             self._named = len(self.desk.roster)
         if now_us >= self._due_us["bands"]:
-            self.telemetry.write_bands(self.run_id, now_us, self.sentinel.bands())
+            bands = self.sentinel.bands()
+            for tap in self.band_taps:
+                tap(now_us, bands)
+            self.telemetry.write_bands(self.run_id, now_us, bands)
             self._due_us["bands"] = now_us + BANDS_EVERY_US
         # a little every tick: a whole minute of a large fleet at once would stall the next tick
         self.telemetry.compact(self.run_id, now_us, parts=1)

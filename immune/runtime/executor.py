@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from immune.core.decision import AllowCanary, BlockTool, Enforce, RunStep
 from immune.core.events import Level
-from immune.ports import Answer, Connector, ToolBlocker
+from immune.errors import FencedError
+from immune.ports import Answer, Bound, Connector, ToolBlocker
 
 LEVEL_TIMEOUT_S = 10.0
 LEVELS_AT_ONCE = 16
+ERRORS_KEPT = 10_000
 
 Report = Callable[[RunStep, Answer], None]
+Confirm = Callable[[], None]
+"""Raises FencedError once another writer took over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +36,18 @@ class _Order:
 
 
 class Executor:
-    """The hands of one engine. `report` is called with the outcome of every step."""
+    """The hands of one engine. `report` is called with the outcome of every step, `confirm` before every order.
 
-    def __init__(self, connectors: Sequence[Connector], report: Report) -> None:
+    An order may have waited while this process was stopped and another one took over: then it is not given any more.
+    """
+
+    def __init__(self, connectors: Sequence[Connector], report: Report, confirm: Confirm = lambda: None) -> None:
         self.connectors = tuple(connectors)
         self.report = report
+        self.confirm = confirm
         self.epoch = 0
         self.level_errors: dict[str, str] = {}
+        self.errors_forgotten = 0
         self._wanted: dict[str, _Order] = {}
         self._under_way: set[str] = set()
         self._workers: set[asyncio.Task[None]] = set()
@@ -75,9 +85,9 @@ class Executor:
                 self._spawn(self._block(connector, effect))
 
     async def _block(self, connector: ToolBlocker, effect: BlockTool) -> None:
-        answer = await self._within(LEVEL_TIMEOUT_S, connector.block_tool(effect.tool, blocked=effect.blocked, epoch=self.epoch))
+        answer = await self._within(LEVEL_TIMEOUT_S, lambda: connector.block_tool(effect.tool, blocked=effect.blocked, epoch=self.epoch))
         if answer.outcome != "succeeded":
-            self.level_errors[f"tool {effect.tool}"] = answer.detail
+            self._failed(f"tool {effect.tool}", answer.detail)
 
     def run_step(self, effect: RunStep) -> None:
         """Start a step, unless the same one is under way."""
@@ -90,6 +100,20 @@ class Executor:
         """Wait until no order about levels is under way, or time is up (not for steps, which may take their time)."""
         if self._workers:
             await asyncio.wait(self._workers, timeout=timeout_s)
+
+    def bounds(self, agents: int) -> Sequence[Bound]:
+        """Orders that wait, one an agent at most, and the newest errors."""
+        return (
+            Bound(name="executor.waiting_orders", size=len(self._wanted), limit=agents),
+            Bound(name="executor.errors", size=len(self.level_errors), limit=ERRORS_KEPT, lost=self.errors_forgotten),
+        )
+
+    def _failed(self, whom: str, detail: str) -> None:
+        self.level_errors.pop(whom, None)
+        self.level_errors[whom] = detail
+        while len(self.level_errors) > ERRORS_KEPT:
+            del self.level_errors[next(iter(self.level_errors))]
+            self.errors_forgotten += 1
 
     async def stop(self) -> None:
         """Let go. Steps under way are abandoned; after a restart their outcome is unknown and they are undone."""
@@ -120,14 +144,14 @@ class Executor:
     async def _carry_out(self, agent_id: str, order: _Order) -> None:
         connector = self.connector_for(agent_id)
         answer = Answer(outcome="unsupported", detail="no connector knows this agent")
-        if connector is not None and order.level is not None:
-            answer = await self._within(LEVEL_TIMEOUT_S, connector.contain(agent_id, order.level, epoch=self.epoch))
-        if connector is not None and order.dispatches is not None:
-            answer = await self._within(LEVEL_TIMEOUT_S, connector.allow(agent_id, order.dispatches, epoch=self.epoch))
+        if connector is not None and (level := order.level) is not None:
+            answer = await self._within(LEVEL_TIMEOUT_S, lambda: connector.contain(agent_id, level, epoch=self.epoch))
+        if connector is not None and (dispatches := order.dispatches) is not None:
+            answer = await self._within(LEVEL_TIMEOUT_S, lambda: connector.allow(agent_id, dispatches, epoch=self.epoch))
         if answer.outcome == "succeeded":
             self.level_errors.pop(agent_id, None)
         else:
-            self.level_errors[agent_id] = answer.detail
+            self._failed(agent_id, answer.detail)
 
     async def _step(self, effect: RunStep) -> None:
         connector = self.connector_for(effect.agent_id)
@@ -135,12 +159,18 @@ class Executor:
             self.report(effect, Answer(outcome="unsupported", detail="no connector knows this agent"))
             return
         order = connector.compensate if effect.undo else connector.perform
-        answer = await self._within(effect.timeout_s, order(effect.agent_id, effect.action, key=effect.key, epoch=self.epoch))
-        self.report(effect, answer)
+        answer = await self._within(effect.timeout_s, lambda: order(effect.agent_id, effect.action, key=effect.key, epoch=self.epoch))
+        with suppress(FencedError):
+            self.report(effect, answer)
 
-    async def _within(self, timeout_s: float, work: Coroutine[Any, Any, Answer]) -> Answer:
+    async def _within(self, timeout_s: float, order: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
         try:
-            return await asyncio.wait_for(work, timeout_s)
+            self.confirm()
+        except FencedError as fenced:
+            # the tick says so and ends; until then nothing more is ordered, and the append of this answer is refused as well
+            return Answer(outcome="failed", detail=fenced.what)
+        try:
+            return await asyncio.wait_for(order(), timeout_s)
         except TimeoutError:
             return Answer(outcome="unknown", detail=f"no answer within {timeout_s:g} s")
         except Exception as error:  # noqa: BLE001 - a connector is foreign ground: whatever it throws, the outcome is unknown

@@ -59,6 +59,11 @@ class MeasurementQueue:
         self._reported = self._dropped
         return fresh
 
+    @property
+    def waiting_ticks(self) -> int:
+        """Ticks that wait for the store."""
+        return len(self._waiting)
+
     def account(self) -> Account:
         """The exact account so far."""
         waiting = sum(len(batch) for _, _, batch in self._waiting)

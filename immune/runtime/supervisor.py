@@ -22,6 +22,18 @@ class Failure:
     restart_in_s: float
 
 
+@dataclass(slots=True, kw_only=True)
+class Child:
+    """How a child is doing: ``running``, ``waiting`` for its next start, or ``ended`` in order. `failures` never falls."""
+
+    name: str
+    status: str = "running"
+    failures: int = 0
+    last_error: str = ""
+    since_us: int = 0
+    next_start_us: int = 0
+
+
 class Supervisor:
     """Runs named children until it is stopped. `report` hears of every failure before the restart."""
 
@@ -30,10 +42,15 @@ class Supervisor:
         self.report = report
         self.failures: dict[str, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._children: dict[str, Child] = {}
 
     def start(self, name: str, child: Callable[[], Awaitable[None]]) -> None:
         """Start a child; it is expected to run until cancelled, and may also return when its work is done."""
         self._tasks.append(asyncio.create_task(self._keep_alive(name, child), name=name))
+
+    def children(self) -> list[Child]:
+        """Every child that was started, in that order."""
+        return list(self._children.values())
 
     async def stop(self) -> None:
         """Cancel all children and wait until they are gone."""
@@ -45,6 +62,8 @@ class Supervisor:
     async def _keep_alive(self, name: str, child: Callable[[], Awaitable[None]]) -> None:
         while True:
             started_us = self.clock.now_us()
+            known = self._children.setdefault(name, Child(name=name))
+            known.status, known.since_us = "running", started_us
             try:
                 await child()
             except (Exception, asyncio.CancelledError) as error:  # the one place that must outlive any failure of a child
@@ -54,8 +73,12 @@ class Supervisor:
                 delay_s = BACKOFF_S[min(self.failures.get(name, 0), len(BACKOFF_S) - 1)]
                 self.failures[name] = self.failures.get(name, 0) + 1
                 self.report(Failure(child=name, error=f"{type(error).__name__}: {error}", failures=self.failures[name], restart_in_s=delay_s))
-                await self.clock.sleep_until_us(self.clock.now_us() + round(delay_s * US))
+                again_us = self.clock.now_us() + round(delay_s * US)
+                known.status, known.failures, known.next_start_us = "waiting", known.failures + 1, again_us
+                known.last_error = f"{type(error).__name__}: {error}"[:300]
+                await self.clock.sleep_until_us(again_us)
             else:
+                known.status = "ended"
                 return
 
     def _reset_if_long_ago(self, name: str, started_us: int) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from immune.core.policy import LimitsPolicy
 from immune.core.vitals import MISSING, AgentIdentity, SampleBatch, task_key
 from immune.errors import EnrolmentRefusedError
-from immune.ports import Desk
+from immune.ports import Bound, Desk
 from immune.sources.parse import ParsedRow, Rejection, RowParser, show
 
 US = 1_000_000
@@ -75,6 +75,19 @@ class IngestSource:
 
     async def close(self) -> None:
         """Nothing to let go of; what still waits is not scored any more."""
+
+    def bounds(self) -> Sequence[Bound]:
+        """The queue, and how many strangers may still come in at once."""
+        lost, limit = self.counts.rejected, self.limits
+        return (
+            Bound(name="ingest.queue_samples", size=self._waiting, limit=limit.ingest_queue_samples, lost=lost.get("queue_full", 0)),
+            Bound(
+                name="ingest.enrolments",
+                size=limit.enrolments_at_once - int(self._may_enroll),
+                limit=limit.enrolments_at_once,
+                lost=lost.get("enrolling_too_fast", 0) + lost.get("fleet_full", 0),
+            ),
+        )
 
     @property
     def waiting(self) -> int:

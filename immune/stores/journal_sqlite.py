@@ -94,15 +94,18 @@ class SqliteJournal:
         """A handle on the journal of a data directory, or on one journal file, that cannot write. Any process may have one."""
         return cls(path, read_only=True)
 
-    def acquire(self, run_id: str, holder: str, now_us: int) -> int:
+    def acquire(self, run_id: str, holder: str, now_us: int, *, take_over: bool = False) -> int:
         """Become the writer of a run; the new fencing epoch, higher than any before.
 
         A second call on the same handle takes over from the first. Raises WriterHeldError while another handle,
-        here or in another process, writes to this data directory; StoreUnavailableError.
+        here or in another process, writes to this data directory; StoreUnavailableError. With `take_over` the other one
+        loses the lock, and with the new epoch its right to write.
         """
-        self._writable().take(holder, now_us)
+        self._writable().take(holder, now_us, by_force=take_over)
         try:
             with transaction(self._connection, self.path):
+                if take_over:  # the other one may be writing another run of this directory
+                    self._connection.execute("UPDATE runs SET epoch = epoch + 1 WHERE run_id <> ?", (run_id,))
                 epoch = int(self._connection.execute(_ACQUIRE, (run_id, holder, now_us, GENESIS)).fetchone()[0])
         except StoreUnavailableError:
             self._drop_idle_lock()
@@ -115,6 +118,11 @@ class SqliteJournal:
         if self._held.get(run_id) == epoch:
             del self._held[run_id]
         self._drop_idle_lock()
+
+    def confirm(self, run_id: str, epoch: int) -> None:
+        """Return while this epoch may write: one row read, 10 µs. Raises FencedError, StoreUnavailableError."""
+        with guarded(self.path):
+            self._check(run_id, epoch)
 
     def append(self, run_id: str, drafts: Sequence[Draft], *, expected_seq: int, epoch: int) -> list[Envelope]:
         """Make these events durable in one transaction; they are on the disk when this returns.
@@ -135,6 +143,25 @@ class SqliteJournal:
             except (OverflowError, UnicodeEncodeError) as error:
                 raise InputError(f"an event cannot be stored: {error}", field="drafts") from None
         return sealed
+
+    def adopt(self, run_id: str, envelopes: Sequence[Envelope], holder: str, now_us: int) -> int:
+        """Take a whole run over as it was recorded elsewhere, byte for byte, in one transaction; how many events.
+
+        Raises RefusedError for a run that is here already, JournalBrokenError for a chain that does not hold,
+        WriterHeldError, StoreUnavailableError; then nothing was written.
+        """
+        if self.head(run_id)[0]:
+            raise RefusedError("this run is recorded here already", field="run", value=run_id, way_out="name another data directory")
+        end = follow(run_id, map(row_of, envelopes), 0, GENESIS)
+        epoch = self.acquire(run_id, holder, now_us)
+        try:
+            with transaction(self._connection, self.path):
+                self._connection.executemany(_INSERT, ((run_id, *row_of(envelope)) for envelope in envelopes))
+                if envelopes:
+                    self._connection.execute(_ADVANCE, (end[0], envelopes[-1].at_us, end[1], envelopes[0].at_us, run_id))
+        finally:
+            self.release(run_id, epoch)
+        return len(envelopes)
 
     def save_snapshot(self, run_id: str, seq: int, name: str, content: bytes, *, epoch: int) -> None:
         """Keep a snapshot; the newest three of a name stay.

@@ -33,10 +33,16 @@ class WriterLock:
         except (OSError, ValueError, KeyError, TypeError):
             return ""
 
-    def take(self, holder: str, now_us: int) -> None:
-        """Hold the lock from now on. Raises WriterHeldError naming who has it, StoreUnavailableError."""
+    def take(self, holder: str, now_us: int, *, by_force: bool = False) -> None:
+        """Hold the lock from now on. Raises WriterHeldError naming who has it, StoreUnavailableError.
+
+        By force: another file takes the lock file's name, so that whoever holds the old one holds nothing that counts.
+        A stopped process cannot be asked to let go; that it may not write any more is up to the fencing epoch.
+        """
         if self._handle is not None:
             return
+        if by_force:
+            self._replace()
         try:
             handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         except OSError as error:
@@ -51,12 +57,20 @@ class WriterLock:
                 f"second writer on the same data directory: {note} writes here",
                 field="data_dir",
                 value=str(self.path.parent),
-                way_out="stop that process, or use another directory",
+                way_out="stop that process or use another directory; if it hangs and cannot be stopped: `immune run --take-over`",
             ) from None
         except OSError as error:
             os.close(handle)
             raise unavailable(error, self.path) from error
         self._handle = handle
+
+    def _replace(self) -> None:
+        fresh = self.path.with_name(f"{LOCK_NAME}.{os.getpid()}")
+        try:
+            os.close(os.open(fresh, os.O_RDWR | os.O_CREAT, FILE_MODE))
+            fresh.replace(self.path)
+        except OSError as error:
+            raise unavailable(error, self.path) from error
 
     def drop(self) -> None:
         """Let go; nothing happens if it is not held."""

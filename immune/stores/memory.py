@@ -60,9 +60,13 @@ class MemoryJournal:
         handle._shelf = self._shelf
         return handle
 
-    def acquire(self, run_id: str, holder: str, now_us: int) -> int:
-        """Become the writer of a run; the new fencing epoch. Raises WriterHeldError while another handle writes."""
+    def acquire(self, run_id: str, holder: str, now_us: int, *, take_over: bool = False) -> int:
+        """Become the writer of a run; the new fencing epoch. Raises WriterHeldError while another handle writes, unless it is taken over."""
         shelf = self._shelf
+        if shelf.writer not in (None, self) and take_over:
+            shelf.writer = None
+            for other in shelf.chains.values():  # the other one may be writing another run
+                other.epoch += 1
         if shelf.writer not in (None, self):
             raise WriterHeldError(
                 f"second writer on the same journal: {shelf.writer_note} writes here", field="run", value=run_id, way_out="release the other one"
@@ -80,6 +84,10 @@ class MemoryJournal:
         if self._held.get(run_id) == epoch:
             del self._held[run_id]
         self._drop_idle_lock()
+
+    def confirm(self, run_id: str, epoch: int) -> None:
+        """Return while this epoch may write. Raises FencedError."""
+        self._checked(run_id, epoch)
 
     def append(self, run_id: str, drafts: Sequence[Draft], *, expected_seq: int, epoch: int) -> list[Envelope]:
         """Keep these events, all or none. Raises AppendConflictError, FencedError, InputError."""
@@ -255,6 +263,13 @@ class MemoryTelemetry:
             return SampleBatch.empty()
         pieces = [Stamped.of_tick(tick, now_us, batch) for tick, (now_us, batch) in run.ticks.items()]
         return Stamped.join(pieces, len(run.vitals)).newest().batch
+
+    def samples(self, run_id: str, from_us: int, to_us: int) -> SampleBatch:
+        """All samples of the whole minutes of ticks that touch ``[from_us, to_us)``. Raises UnknownIdError."""
+        run = self._known(run_id)
+        first, end = minute_of(from_us), minute_of(to_us - 1) + 1
+        batches = [batch for _, (now_us, batch) in sorted(run.ticks.items()) if first <= minute_of(now_us) < end]
+        return SampleBatch.concatenate(batches, len(run.vitals))
 
     def counts(self, run_id: str) -> int:
         """How many samples are stored."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from immune.core.vitals import CONTEXT_FIELDS, MISSING, SampleBatch
 from immune.errors import InputError, UnknownIdError
 from immune.ports import VitalSeries
-from immune.stores.columns import pack_floats, pack_ints
+from immune.stores.columns import Columns, pack_floats, pack_ints
 
 MINUTE_US = 60_000_000
 FIRST_VITAL = 3
@@ -100,6 +100,20 @@ def unpack_records(keys: bytes, rest: bytes, vitals: int) -> SampleBatch:
 def pack_columns(batch: SampleBatch, rows: slice = slice(None)) -> bytes:
     """Everything but who and when, by column."""
     return pack_ints((batch.step[rows], batch.status[rows], batch.task_id[rows])) + pack_floats(batch.values[rows])
+
+
+def unpack_columns(n: int, keys: bytes, rest: bytes, vitals: int) -> SampleBatch:
+    """A batch of a section of a closed minute: keys hold agent, time and tick, the rest is of `pack_columns`."""
+    who, what = Columns(keys, n), Columns(rest, n)
+    return SampleBatch(
+        agent=who.ints(0).astype(np.int32),
+        at_us=who.ints(1),
+        values=np.column_stack([what.floats(FIRST_VITAL + column) for column in range(vitals)]),
+        step=what.ints(0).astype(np.int32),
+        status=what.ints(1).astype(np.int8),
+        task_id=what.ints(2),
+        codes=np.full((n, len(CONTEXT_FIELDS)), MISSING, dtype=np.int32),
+    )
 
 
 def weave(vital: str, pieces: Sequence[Piece], from_us: int, to_us: int | None) -> VitalSeries:

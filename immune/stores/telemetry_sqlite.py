@@ -40,6 +40,7 @@ from immune.stores.samples import (
     rest_type,
     unknown_agent,
     unknown_run,
+    unpack_columns,
     unpack_records,
     vital_column,
     weave,
@@ -236,6 +237,18 @@ class SqliteTelemetry:
         with one_view(self._connection, self.path):
             pieces = [self._latest_closed(run, len(vitals)), *self._latest_open(run, len(vitals))]
         return Stamped.join(pieces, len(vitals)).newest().batch
+
+    def samples(self, run_id: str, from_us: int, to_us: int) -> SampleBatch:
+        """All samples of the whole minutes of ticks that touch ``[from_us, to_us)``. Raises UnknownIdError."""
+        run, vitals = self._known(run_id)
+        first, end = minute_of(from_us), minute_of(to_us - 1) + 1
+        with one_view(self._connection, self.path):
+            closed = self._connection.execute("SELECT n, keys, rest FROM minutes WHERE run = ? AND minute >= ? AND minute < ?", (run, first, end))
+            pieces = [unpack_columns(n, keys, rest, len(vitals)) for n, keys, rest in closed]
+            span = (run, first * MINUTE_US, end * MINUTE_US)
+            ticks = self._connection.execute("SELECT keys, rest FROM ticks WHERE run = ? AND now_us >= ? AND now_us < ? ORDER BY tick", span)
+            pieces += [unpack_records(keys, rest, len(vitals)) for keys, rest in ticks]
+        return SampleBatch.concatenate(pieces, len(vitals))
 
     def counts(self, run_id: str) -> int:
         """How many samples are stored."""

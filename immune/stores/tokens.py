@@ -6,11 +6,9 @@ slow down. Files are written whole and renamed; a running daemon notices within 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
 import json
-import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping
@@ -23,6 +21,7 @@ from immune.core.commands import Principal, Role
 from immune.core.events import iso
 from immune.core.vitals import check_agent_id
 from immune.errors import ImmuneError, InputError, RefusedError, StoreUnavailableError, UnknownIdError
+from immune.stores.private import Stamp, file_lock, replace_private, stamp_of
 from immune.stores.sqlite import FILE_MODE, make_directory, unavailable
 
 ADMIN = "admin"
@@ -34,8 +33,6 @@ APPROVING: frozenset[Role] = frozenset({"approver", "admin"})
 MAX_TOKENS = 100_000
 MAX_TOKEN_CHARS = 512
 _PERSON = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}", re.ASCII)
-
-Stamp = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +79,9 @@ class TokenStore:
         """Make the admin's token if there is none; its path. Nobody but the owner may read it. Raises StoreUnavailableError."""
         make_directory(self.data_dir)
         try:
-            with self._locked():
+            with file_lock(self.data_dir / LOCK_FILE):
                 if not self.admin_path.exists():
-                    _replace(self.admin_path, _new_token(ADMIN) + "\n")
+                    replace_private(self.admin_path, _new_token(ADMIN) + "\n")
                 self.admin_path.chmod(FILE_MODE)
         except OSError as error:
             raise unavailable(error, self.admin_path) from error
@@ -106,7 +103,7 @@ class TokenStore:
 
         Raises InputError for a bad name or role, RefusedError for a name that is taken, StoreUnavailableError.
         """
-        checked = _check(name, role)
+        checked = check_name(name, role)
         token_id = secrets.token_hex(6)
         token = _new_token(token_id)
         salt = secrets.token_bytes(16)
@@ -155,7 +152,7 @@ class TokenStore:
     # -- files ---------------------------------------------------------------------------------------------------------
 
     def _refresh(self) -> None:
-        admin_stamp, stamp = _stamp(self.admin_path), _stamp(self.path)
+        admin_stamp, stamp = stamp_of(self.admin_path), stamp_of(self.path)
         if admin_stamp != self._admin_stamp:
             self._admin_stamp = admin_stamp
             self._admin = self._read_admin() if admin_stamp else None
@@ -203,26 +200,18 @@ class TokenStore:
     def _changing(self) -> Iterator[dict[str, TokenRecord]]:
         make_directory(self.data_dir)
         try:
-            with self._locked():
+            with file_lock(self.data_dir / LOCK_FILE):
                 records = self._read()
                 yield records
                 content = {"version": 1, "tokens": {name: _entry(record) for name, record in sorted(records.items())}}
-                _replace(self.path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+                replace_private(self.path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
         except OSError as error:
             raise unavailable(error, self.path) from error
         self._stamp = None
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        handle = os.open(self.data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
 
-
-def _check(name: str, role: str) -> tuple[str, Role]:
+def check_name(name: str, role: str) -> tuple[str, Role]:
+    """(name, role) if both can be had. Raises InputError, RefusedError for the name of the admin's token."""
     known = next((one for one in ROLES if one == role), None)
     if known is None:
         raise InputError("unknown role", field="role", value=role, way_out="one of " + " ".join(ROLES))
@@ -265,25 +254,3 @@ def _record(name: str, entry: Mapping[str, str]) -> TokenRecord:
         digest=bytes.fromhex(entry["digest"]),
         created_at=entry.get("created_at", ""),
     )
-
-
-def _stamp(path: Path) -> Stamp | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file whole: never half, never readable for others, on disk when this returns."""
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)

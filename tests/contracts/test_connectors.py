@@ -286,6 +286,7 @@ async def test_an_endpoint_that_is_not_there_failed_for_certain(quick):
     await hook.close()
 
 
+@pytest.mark.fault("F52")
 async def test_an_answer_that_comes_too_late_is_unknown(hook, endpoint, monkeypatch):
     monkeypatch.setattr(webhook_module, "PAUSES_S", (0.0,))
     endpoint.wait_s = 0.3
@@ -324,6 +325,7 @@ async def test_the_level_in_force_is_what_the_endpoint_says_later(hook, endpoint
         "https://0.0.0.0/",
     ],
 )
+@pytest.mark.fault("F43")
 def test_an_address_that_may_not_be_called_is_refused_at_once(url):
     with pytest.raises(InputError) as refused:
         WebhookConnector(WebhookSpec(url=url, agents=("*",), secret=SECRET), SystemClock())
@@ -332,11 +334,13 @@ def test_an_address_that_may_not_be_called_is_refused_at_once(url):
 
 
 @pytest.mark.parametrize("url", ["https://169.254.169.254/", "https://0.0.0.0/"])
+@pytest.mark.fault("F43")
 def test_metadata_services_may_not_be_called_even_where_inner_addresses_may(url):
     with pytest.raises(InputError):
         WebhookConnector(WebhookSpec(url=url, agents=("*",), secret=SECRET, allow_private=True, allow_loopback=True), SystemClock())
 
 
+@pytest.mark.fault("F43")
 async def test_a_name_that_leads_to_an_inner_address_is_not_connected_to(quick):
     hook = WebhookConnector(WebhookSpec(url="https://localhost:1/hook", agents=("*",), secret=SECRET), SystemClock())
     answer = await hook.contain("agent-1", "isolated", epoch=1)
@@ -345,6 +349,7 @@ async def test_a_name_that_leads_to_an_inner_address_is_not_connected_to(quick):
     await hook.close()
 
 
+@pytest.mark.fault("F42")
 def test_the_secret_is_never_shown():
     spec = WebhookSpec(url="https://example.org/hook", agents=("*",), secret=SECRET)
     assert SECRET.decode() not in repr(spec) + repr(WebhookConnector(spec, SystemClock()))

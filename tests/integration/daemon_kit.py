@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from argon2 import PasswordHasher
 from yarl import URL
 
 from immune.api.app import Api
 from immune.api.server import Server, serve
 from immune.bootstrap import Stores, build_engine, open_stores
+from immune.clock import SystemClock
 from immune.connectors.gate import GateConnector
 from immune.core import events as ev
 from immune.core.decision import Decision, Docket
@@ -23,12 +25,16 @@ from immune.core.events import Draft
 from immune.core.healing import next_rung
 from immune.core.planning import propose
 from immune.core.policy import LimitsPolicy, Policy
+from immune.core.state import ENDED_KEPT
 from immune.core.vitals import AgentIdentity
+from immune.observability.panel import Panel
 from immune.reports import documents
 from immune.reports.explain import explain
 from immune.runtime.engine import Engine
 from immune.sources.ingest import IngestSource
 from immune.stores.journal_sqlite import SqliteJournal
+from immune.stores.keyring import Keyring
+from immune.stores.people import PeopleStore
 from immune.stores.tokens import TokenStore
 
 US = 1_000_000
@@ -50,6 +56,14 @@ class HandClock:
         await asyncio.sleep(0)
 
 
+class SystemTime(SystemClock):
+    """The wall clock, with the face of `HandClock`."""
+
+    @property
+    def at_us(self) -> int:
+        return self.now_us()
+
+
 @dataclass(kw_only=True)
 class Answer:
     status: int
@@ -64,6 +78,7 @@ class Daemon:
     ingest: IngestSource
     gate: GateConnector
     tokens: TokenStore
+    people: PeopleStore
     clock: HandClock
     api: Api
     stores: Stores
@@ -112,11 +127,25 @@ def compose(folder: Path, *, policy: Policy | None = None, clock: HandClock | No
     clock = clock or HandClock()
     ingest, gate, tokens = IngestSource(policy.limits), GateConnector(), TokenStore(folder)
     tokens.ensure_admin()
+    people = PeopleStore(folder, PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))  # as slow as need be for a test
     stores = open_stores(folder if on_disk else None)
-    engine = build_engine(run_id=run_id, sources=[ingest], stores=stores, policy=policy, connectors=[gate])
+    engine = build_engine(run_id=run_id, sources=[ingest], stores=stores, policy=policy, connectors=[gate], keep=ENDED_KEPT)
     reader = partial(SqliteJournal.open_read_only, folder) if on_disk else None
-    api = Api(engine=engine, inbox=ingest, keys=tokens, gate=gate, papers=documents, explain=explain, clock=clock, reader=reader)
-    return Daemon(engine=engine, ingest=ingest, gate=gate, tokens=tokens, clock=clock, api=api, stores=stores)
+    panel = Panel(engine, clock, inbox=ingest)
+    api = Api(
+        engine=engine,
+        inbox=ingest,
+        keys=Keyring(tokens, people, clock.now_us),
+        people=people,
+        gate=gate,
+        papers=documents,
+        explain=explain,
+        clock=clock,
+        reader=reader,
+        metrics=panel.expose,
+    )
+    panel.sides.api = api.context
+    return Daemon(engine=engine, ingest=ingest, gate=gate, tokens=tokens, people=people, clock=clock, api=api, stores=stores)
 
 
 def with_limits(**limits: Any) -> Policy:
@@ -151,7 +180,7 @@ def open_incident(made: Daemon, agent_id: str = "sick-1", severity: float = 8.0)
         index = made.engine.desk.roster.enroll(AgentIdentity(agent_id=agent_id, type="writer", service="desk"))
         event = ev.AgentEnrolled(index=index, type="writer", service="desk")
         made.engine.submit(Decision(drafts=(Draft(at_us=made.clock.at_us, subject=agent_id, event=event),)))
-    incident_id = f"inc-{len(state.incidents) + 1:04d}"
+    incident_id = f"inc-{state.ever('incidents') + 1:04d}"
     note = ev.EvidenceNote(
         vital="input_tokens", direction="up", nats=40.0, ratio=9.0, observed=9000.0, expected=1000.0, effect=5.0, growth=0.0, onset_us=START_US,
         calibration=1.0, basis="own",

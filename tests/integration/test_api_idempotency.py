@@ -61,6 +61,7 @@ async def test_fifty_retries_at_once_have_one_effect(tmp_path):
 
 
 @pytest.mark.parametrize("command", ["grant", "refuse", "stop", "enroll"])
+@pytest.mark.fault("F1")
 async def test_a_retry_after_a_restart_gets_the_answer_that_was_lost(tmp_path, command):
     clock = HandClock(START_US)
     async with daemon(tmp_path, on_disk=True, clock=clock) as made:

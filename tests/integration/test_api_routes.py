@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 from urllib.parse import quote
 
 import pytest
@@ -30,15 +31,16 @@ def test_every_route_is_in_the_table_once():
     assert len({(route.method, route.path) for route in ROUTES}) == len(ROUTES)
     assert len({route.name for route in ROUTES}) == len(ROUTES)
     assert all(route.command for route in ROUTES if route.method != "GET")
-    assert {route.path for route in ROUTES if not route.roles} == {"/healthz", "/readyz", "/openapi.json"}
+    assert {route.path for route in ROUTES if not route.roles} == {"/healthz", "/readyz", "/openapi.json", "/v1/login"}
 
 
+@pytest.mark.fault("F36")
 async def test_every_route_lets_in_exactly_the_roles_of_its_row(tmp_path):
     async with daemon(tmp_path) as made:
         await made.vitals({"agent": "agent"})
         await made.tick()
         for route in ROUTES:
-            if route.path == "/v1/stream":
+            if route.path in {"/v1/stream", "/v1/login"}:  # tests/integration/test_api_login.py
                 continue
             path = route.path.replace("{id}", "agent")
             body = BODIES.get(route.path, REASON) if route.body != "none" else None
@@ -121,6 +123,7 @@ async def _release_of_a_free_one(made):
     return await made.ask("POST", "/v1/agents/free/release", {"reason": "r"})
 
 
+@pytest.mark.fault("F42")
 async def test_no_token_appears_in_an_answer_a_log_or_the_journal(tmp_path, caplog):
     async with daemon(tmp_path) as made:
         caplog.set_level("DEBUG")
@@ -168,6 +171,7 @@ async def test_too_many_samples_in_one_request_are_refused_whole(tmp_path):
         assert made.ingest.waiting == 0
 
 
+@pytest.mark.fault("F35")
 async def test_a_page_of_another_origin_cannot_make_a_browser_act(tmp_path):
     async with daemon(tmp_path) as made:
         host = made.server.url.removeprefix("http://")
@@ -189,6 +193,7 @@ async def test_a_page_of_another_origin_cannot_make_a_browser_act(tmp_path):
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "", "169.254.169.254", "[::2]:1"])
+@pytest.mark.fault("F35")
 async def test_a_name_that_was_pointed_here_is_not_answered(tmp_path, host):
     async with daemon(tmp_path) as made:
         assert (await made.ask("GET", "/healthz", who=None, Host=host)).status == 421
@@ -254,6 +259,7 @@ async def test_the_answers_to_a_decision(tmp_path):
         assert (await made.ask("POST", f"/v1/approvals/{request['id']}/undo", {}, who="approver")).status == 409
 
 
+@pytest.mark.fault("F38")
 async def test_an_expired_request_is_gone(tmp_path):
     async with daemon(tmp_path) as made:
         request = open_request(made)
@@ -263,6 +269,7 @@ async def test_an_expired_request_is_gone(tmp_path):
         assert made.events("approval_granted") == []
 
 
+@pytest.mark.fault("F37")
 async def test_of_200_decisions_at_once_one_counts(tmp_path):
     async with daemon(tmp_path) as made:
         for n in range(4):
@@ -448,6 +455,7 @@ async def test_the_list_of_rejections_is_bounded_and_their_number_exact(tmp_path
         assert (answer.document["accepted"], len(answer.document["rejected"]), answer.document["rejected_not_shown"]) == (1, 100, 900)
 
 
+@pytest.mark.fault("F30")
 async def test_ten_thousand_new_ids_in_a_second_do_not_harm_the_others(tmp_path):
     async with daemon(tmp_path, policy=with_limits(max_agents=500)) as made:
         await made.vitals({"agent": "honest", "latency_ms": 1})
@@ -489,6 +497,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("agent", HOSTILE)
+@pytest.mark.fault("F34")
 async def test_a_hostile_id_is_only_text_on_every_route(tmp_path, agent):
     async with daemon(tmp_path) as made:
         path = quote(agent, safe="")
@@ -579,7 +588,8 @@ async def test_metrics_are_prometheus_text(tmp_path):
         assert found['immune_ingest_rejected_samples_total{reason="negative"}'] == "1"
         assert found['immune_api_requests_total{route="post_v1_vitals",status="202"}'] == "1"
         declared = {line.split()[2] for line in answer.text.splitlines() if line.startswith("# TYPE")}
-        assert {name.partition("{")[0] for name in found} <= declared
+        families = {re.sub(r"(_seconds|_usage)_(bucket|sum|count)$", r"\1", name.partition("{")[0]) for name in found}
+        assert families <= declared
 
 
 async def test_the_openapi_document_has_exactly_the_routes_of_the_router(tmp_path):
@@ -594,7 +604,8 @@ async def test_the_openapi_document_has_exactly_the_routes_of_the_router(tmp_pat
         for item in document["paths"].values():
             for method, operation in item.items():
                 assert ("requestBody" in operation) <= (method in {"post", "delete"})
-                assert any(one["name"] == "Idempotency-Key" for one in operation["parameters"]) == (method == "post")
+                keyed = method == "post" and operation["operationId"] not in {"post_v1_login", "post_v1_logout"}  # no answer of theirs is kept
+                assert any(one["name"] == "Idempotency-Key" for one in operation["parameters"]) == keyed
 
 
 async def test_the_why_of_a_long_journal_is_read_beside_the_loop(tmp_path):
@@ -668,6 +679,7 @@ async def test_an_unknown_level_scope_or_decision_is_an_attempt_to_act_and_on_re
         assert [e.event().status for e in made.events("command_refused")] == [400] * 3
 
 
+@pytest.mark.fault("F34")
 async def test_what_people_read_later_cannot_drive_their_terminal(tmp_path):
     async with daemon(tmp_path) as made:
         await made.vitals({"agent": "bob", "latency_ms": 1})

@@ -87,6 +87,7 @@ async def test_an_allowed_name_of_the_host_is_answered(tmp_path):
     "line",
     [b"Authorization: Bearer SECRET\x00x", b"Authorization Bearer SECRET", b"Authorization: Bearer SECRET\r\nTransfer-Encoding: chunked\r\n\r\nzz"],
 )
+@pytest.mark.fault("F34", "F42")
 async def test_a_broken_request_leaves_none_of_its_text_in_the_log(tmp_path, caplog, line):
     caplog.set_level("DEBUG")
     async with daemon(tmp_path) as made:

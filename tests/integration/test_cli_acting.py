@@ -437,6 +437,7 @@ def test_tokens_are_made_shown_once_listed_and_revoked(tmp_path, immune):
     assert immune("tokens", "revoke", "ada", *place)[0] == 2
 
 
+@pytest.mark.fault("F34")
 def test_a_word_in_a_journal_cannot_drive_the_terminal_of_who_reads_it():
     assert harmless("a\x1b[2Jb\u202e\n\tc ü") == "a\\x1b[2Jb\\u202e\n\tc ü"
 

@@ -33,6 +33,7 @@ def no_room(made, how: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("how", ["no file may grow", "read-only"])
+@pytest.mark.fault("F6", "F7")
 async def test_a_daemon_without_room_keeps_what_it_holds_begins_nothing_and_recovers_by_itself(tmp_path, how):
     async with daemon(tmp_path, on_disk=True) as made:
         await made.tick(2)

@@ -64,7 +64,7 @@ def daemon(folder: Path) -> Iterator[dict[str, Any]]:
     note.unlink(missing_ok=True)
     process = subprocess.Popen(
         [
-            *(sys.executable, "main.py", "--simulate", "8", "--port", "0", "--data-dir", str(folder / "data")),
+            *(sys.executable, "main.py", "--headless", "--simulate", "8", "--port", "0", "--data-dir", str(folder / "data")),
             *("--scenario", str(folder / "scenario.toml"), "--config", str(folder / "immune.toml")),
         ],
         cwd=ROOT,
@@ -124,6 +124,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.fault("F1")
 def test_a_killed_daemon_keeps_containment_approvals_and_undoes_what_was_under_way(folder: Path) -> None:
     with daemon(folder) as at:
         requested = wait_for(at, "approval_requested")
@@ -161,6 +162,7 @@ def test_a_killed_daemon_keeps_containment_approvals_and_undoes_what_was_under_w
     assert subprocess.run(verify, cwd=ROOT, capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.fault("F57")
 def test_a_second_daemon_is_refused_and_leaves_the_first_its_address(folder: Path) -> None:
     with daemon(folder) as at:
         note = folder / "data" / "daemon.json"

@@ -149,6 +149,7 @@ def test_the_place_of_the_witness_can_be_configured(tmp_path):
 # -- backup and restore
 
 
+@pytest.mark.fault("F60")
 def test_a_backup_under_load_is_checked_and_holds_what_was_acknowledged_before_it(data_dir, ask):
     """F60."""
     target = data_dir.parent / "copy.db"
@@ -222,6 +223,7 @@ def test_a_restore_replaces_a_journal_only_when_told_to_and_keeps_it_beside(data
         assert journal.verify("r") == 20
 
 
+@pytest.mark.fault("F61")
 def test_an_older_copy_is_named_with_both_heads_and_is_the_truth_from_then_on(data_dir, ask):
     """F61."""
     target = data_dir.parent / "copy.db"
@@ -245,6 +247,7 @@ def test_an_older_copy_is_named_with_both_heads_and_is_the_truth_from_then_on(da
     assert ask("journal", "verify")[1]["first_broken_seq"] == 16, "and the witness goes on from there"
 
 
+@pytest.mark.fault("F61")
 def test_an_older_copy_put_there_by_hand_is_found(data_dir, ask):
     """F61: nobody told the journal's keeper."""
     target = data_dir.parent / "copy.db"

@@ -268,6 +268,7 @@ async def test_a_ledger_that_cannot_be_read_signals_nobody(tmp_path, ledger):
     await patient.connector.close()
 
 
+@pytest.mark.fault("F42")
 def test_a_child_gets_no_secret_of_the_daemon():
     spec = ProcessSpec(agent_id="a", argv=("true",), env={"MODEL": "small"})
     inherited = {"PATH": "/bin", "IMMUNE_TOKEN": "t", "INFLUXDB_V2_TOKEN": "t", "OTEL_EXPORTER_OTLP_HEADERS": "t"}

@@ -143,6 +143,7 @@ def test_a_rewritten_tail_is_found_by_the_recorded_head(data_dir):
     assert broken_at(data_dir) == EVENTS
 
 
+@pytest.mark.fault("F5")
 def test_a_flipped_byte_in_the_file_is_found(data_dir):
     """F5."""
     path = data_dir / "journal.db"
@@ -255,6 +256,7 @@ def test_a_handle_for_reading_sees_what_is_appended_and_cannot_write(data_dir):
         writer.append("r", drafts(1), expected_seq=EVENTS + 2, epoch=epoch)
 
 
+@pytest.mark.fault("F7")
 def test_a_journal_beside_which_no_log_can_be_made_is_read_and_not_written(data_dir):
     """F7: what a mount without write permission does, for root too."""
     (data_dir / "journal.db-shm").mkdir()
@@ -264,6 +266,7 @@ def test_a_journal_beside_which_no_log_can_be_made_is_read_and_not_written(data_
         SqliteJournal(data_dir)
 
 
+@pytest.mark.fault("F57")
 def test_a_writer_whose_lock_file_was_lost_is_fenced(data_dir):
     """F57: the operating system's lock does not help here, the epoch in the journal does."""
     with SqliteJournal(data_dir) as paused, SqliteJournal(data_dir) as successor:
@@ -289,6 +292,7 @@ def no_file_may_grow_beyond(size: int):
 
 
 @pytest.mark.parametrize("how", ["no more pages", "failing writes"])
+@pytest.mark.fault("F6")
 def test_a_full_disk_is_an_error_that_leaves_nothing_half_written_and_passes(data_dir, how):
     """F6, F8."""
     with SqliteJournal(data_dir) as journal:
@@ -332,6 +336,7 @@ def test_a_damaged_snapshot_is_passed_over(data_dir):
         assert journal.load_snapshot("r", "state") == (4, b"4")
 
 
+@pytest.mark.fault("F60")
 def test_a_backup_under_way_is_whole(data_dir, tmp_path):
     """F60."""
     with SqliteJournal(data_dir) as journal:
@@ -399,6 +404,7 @@ def asked(process) -> dict:
 
 
 @pytest.mark.crash
+@pytest.mark.fault("F57")
 def test_of_two_processes_one_writes(data_dir):
     """F57."""
     with SqliteJournal(data_dir) as journal, process_of(RIVAL, data_dir) as rival:
@@ -415,6 +421,7 @@ def test_of_two_processes_one_writes(data_dir):
 
 
 @pytest.mark.crash
+@pytest.mark.fault("F1")
 def test_what_was_acknowledged_survives_kill_9_and_the_lock_does_not(tmp_path):
     """F1, F4."""
     last = 0
@@ -432,6 +439,7 @@ def test_what_was_acknowledged_survives_kill_9_and_the_lock_does_not(tmp_path):
             journal.release("r", journal.acquire("r", "check", NOW))
 
 
+@pytest.mark.fault("F4")
 def test_a_torn_log_leaves_a_journal_that_ends_earlier(tmp_path):
     """F4: the crash cut the last record of the write-ahead log."""
     journal = SqliteJournal(tmp_path / "data")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from tests.unit.sentinel_fleet import ERRORS, LATENCY, OUTPUT, TOOLS, Watch, alarms
 
@@ -41,6 +42,7 @@ def test_a_sustained_fault_is_still_an_alarm_after_an_hour() -> None:
     assert [finding.agent for finding in last.findings if finding.alarm and finding.present] == [0]
 
 
+@pytest.mark.fault("F47")
 def test_an_outage_of_a_third_of_the_fleet_is_one_cause_and_nobody_is_blamed() -> None:
     watch = Watch(60, seed=31)
     watch.run(0, 150)

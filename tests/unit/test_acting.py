@@ -104,6 +104,7 @@ def test_nothing_starts_before_a_person_said_yes_and_the_undo_window_is_over():
     assert engine.state.approvals["req-0001"].status == "used"
 
 
+@pytest.mark.fault("F38")
 def test_a_request_nobody_answers_is_denied_and_the_agent_stays_contained():
     engine = live(sick_world(), ticks=60, policy=ASKING)
     assert [r.status for r in engine.state.approvals.values()] == ["expired"]
@@ -139,6 +140,7 @@ def test_a_grant_that_cannot_be_used_in_time_expires_instead_of_waiting_for_ever
     assert all(envelope.kind != "approval_granted" or envelope.actor == "person:ann" for envelope in engine.journal.read("r-1"))
 
 
+@pytest.mark.fault("F41")
 def test_an_approver_who_lost_the_role_before_the_start_approved_nothing():
     def lose(engine, now_us):
         engine.rules = replace(engine.rules, approvers=frozenset({"bob"}))
@@ -217,6 +219,7 @@ def test_a_persons_word_on_the_cause_stops_neither_containment_nor_healing():
     assert ends(engine) == ["succeeded"]
 
 
+@pytest.mark.fault("F50")
 def test_a_step_of_unknown_outcome_is_undone_and_the_next_rung_is_tried():
     world = sick_world()
     hands = Hands(world, reset_memory="unknown")
@@ -227,6 +230,7 @@ def test_a_step_of_unknown_outcome_is_undone_and_the_next_rung_is_tried():
     assert [event.samples_needed for _, event in kinds(engine, "probation_started")] == [10]
 
 
+@pytest.mark.fault("F51")
 def test_a_step_that_says_it_failed_is_not_undone():
     world = sick_world()
     hands = Hands(world, reset_memory="failed")
@@ -235,6 +239,7 @@ def test_a_step_that_says_it_failed_is_not_undone():
     assert ("a-0", "reset_memory", "undo") not in hands.effects
 
 
+@pytest.mark.fault("F51")
 def test_an_undoing_that_fails_calls_a_person():
     world = sick_world()
     engine = live(world, Hands(world, reset_memory="unknown", undo="failed"), ticks=60, policy=POLICY)
@@ -315,6 +320,7 @@ def test_a_probation_ends_by_the_plans_deadline():
     assert ended.at_us <= plan.deadline_us + 2 * US
 
 
+@pytest.mark.fault("F49")
 def test_a_relapse_takes_the_success_back_and_goes_to_the_next_rung():
     world = sick_world()
 
@@ -358,6 +364,7 @@ def test_only_so_many_plans_run_at_once_and_all_get_their_turn():
     assert ends(engine) == ["succeeded"] * 5
 
 
+@pytest.mark.fault("F52")
 def test_an_answer_that_was_lost_on_its_way_is_given_up_as_unknown():
     world = sick_world()
     hands = FlakyConnector(world)
@@ -374,6 +381,7 @@ def test_an_answer_that_was_lost_on_its_way_is_given_up_as_unknown():
     assert ends(engine)[0] == "compensated"
 
 
+@pytest.mark.fault("F39")
 def test_a_grant_for_another_plan_starts_nothing():
     def swap_the_plan(engine, now_us):
         request = replace(engine.state.approvals["req-0001"], plan_hash="0" * 64)

@@ -90,6 +90,7 @@ def test_an_unknown_request_is_not_found(asked):
     refused(lambda: speak()(asked).take_back("req-9", ""), 404)
 
 
+@pytest.mark.fault("F39")
 def test_another_plan_than_the_one_that_was_seen_is_refused(asked):
     refused(lambda: speak()(asked).decide("req-0001", "approve", "", "0" * 64), 412)
 
@@ -101,12 +102,14 @@ def test_a_rejection_needs_a_reason(asked):
     assert events(commands.decide("req-0001", "reject", "too drastic", plan_hash)) == ["approval_closed"]
 
 
+@pytest.mark.fault("F38")
 def test_the_moment_it_expires_it_is_gone(asked):
     expires_us = asked[0].approvals["req-0001"].expires_us
     assert yes(speak(at_us=expires_us - 1)(asked))
     refused(lambda: yes(speak(at_us=expires_us)(asked)), 410)
 
 
+@pytest.mark.fault("F39")
 def test_a_request_is_decided_once_and_the_second_is_told_by_whom_and_when(asked):
     for decision in ("approve", "reject"):
         commands = speak()(asked)
@@ -117,6 +120,7 @@ def test_a_request_is_decided_once_and_the_second_is_told_by_whom_and_when(asked
         assert "2026-01-01" in error.what
 
 
+@pytest.mark.fault("F40")
 def test_who_asks_for_a_plan_cannot_approve_it():
     mild = engine_with(policy=replace(MILD, healing=replace(MILD.healing, settle_s=600.0)))
     ann = Commands(state=mild.state, rules=mild.rules, principal=Principal(name="ann", role="approver"), now_us=NOW_US)

@@ -62,6 +62,7 @@ def test_ticks_come_at_start_plus_n_periods_without_drift():
     assert (engine.counters.ticks, engine.counters.ticks_skipped) == (500, 0)
 
 
+@pytest.mark.fault("F24")
 def test_a_tick_that_comes_too_late_is_skipped_and_counted_and_the_beat_is_kept():
     source = Beat(slow_at=3, slow_s=4.4)
     engine = beats(source, 20)
@@ -125,6 +126,7 @@ def test_a_store_that_fails_for_a_while_stops_no_tick_loses_nothing_uncounted_an
 # -- supervision
 
 
+@pytest.mark.fault("F54")
 def test_a_child_that_dies_is_reported_and_started_again_with_back_off_and_takes_nobody_along():
     clock, deaths, alive = VirtualClock(START_US), [], []
 
@@ -187,6 +189,7 @@ def test_a_child_that_ran_long_is_forgiven_and_one_that_ends_is_not_started_agai
     assert runs == [1]
 
 
+@pytest.mark.fault("F54")
 def test_a_childs_death_is_journalled_with_the_next_tick():
     world = World(agents=1)
     failure = Failure(child="stream", error="ValueError: x", failures=1, restart_in_s=0.5)
@@ -213,6 +216,7 @@ def test_listeners_hear_every_event_once_and_in_order():
     assert heard == list(engine.journal.read("r-1"))
 
 
+@pytest.mark.fault("F57")
 def test_an_engine_that_was_taken_over_writes_nothing_any_more():
     world = World(agents=1)
     engine = live(world, ticks=2)
@@ -383,6 +387,7 @@ def test_canary_work_comes_after_the_level_it_needs_and_a_newer_level_takes_it_b
     assert done == [("a", "isolated"), ("a", "evicted")]
 
 
+@pytest.mark.fault("F50")
 def test_a_connector_that_hangs_costs_its_own_agent_and_the_error_is_kept():
     done, executor = carried_out({"isolated": 3600.0}, enforce("a", "isolated"), enforce("b", "throttled"))
     assert done == [("b", "throttled")]

@@ -156,6 +156,7 @@ def test_experience_with_another_signature_does_not_count():
     assert names(rung(known)) == ["reset_memory"]
 
 
+@pytest.mark.fault("F49")
 def test_an_action_is_not_started_more_often_than_the_limit_within_the_window():
     busy = [plan("reset_memory", plan_id=f"p{n}", agent=f"b-{n}") for n in range(POLICY.action_starts)]
     chosen = rung(state(*busy))

@@ -103,6 +103,7 @@ def test_a_full_queue_takes_no_more_and_says_so():
     assert (source.waiting, source.room) == (0, 3)
 
 
+@pytest.mark.fault("F30")
 def test_new_agents_come_in_as_fast_as_the_policy_lets_them_and_known_ones_are_not_harmed():
     source, desk = opened(roster_limit=100_000, enrolments_at_once=100, enrolments_per_s=10)
     source.offer([{"agent": "known"}], NOW_US)
@@ -121,12 +122,14 @@ def test_a_full_fleet_takes_no_new_agent():
     assert len(desk.roster) == 2
 
 
+@pytest.mark.fault("F23")
 def test_a_clock_that_goes_back_gives_no_extra_enrolments():
     source, _ = opened(enrolments_at_once=1, enrolments_per_s=1)
     assert source.offer([{"agent": "a"}], NOW_US) == []
     assert len(source.offer([{"agent": "b"}], NOW_US - 3600 * US)) == 1
 
 
+@pytest.mark.fault("F26")
 def test_what_comes_out_of_order_is_handed_over_in_order():
     source, _ = opened()
     source.offer([{"agent": "a", "at": NOW_US / US - back} for back in (1, 3, 2)], NOW_US)

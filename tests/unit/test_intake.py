@@ -53,6 +53,7 @@ def test_a_missing_value_is_not_a_fault() -> None:
         (1e9 + 1, "input_tokens", "absurd"),
     ],
 )
+@pytest.mark.fault("F27")
 def test_an_impossible_value_costs_its_whole_sample_and_no_other(value: float, vital: str, reason: str) -> None:
     screened = Intake(fleet(2), SCHEMA, SKEW_US).screen(samples((0, 10, 0.5), (1, 10, value), (0, 20, 0.5), vital=vital), NOW_US)
     assert screened.rejected == {reason: 1}
@@ -65,6 +66,7 @@ def test_a_sample_from_beyond_the_allowed_skew_is_from_the_future() -> None:
     assert screened.batch.at_us.tolist() == [NOW_US + SKEW_US]
 
 
+@pytest.mark.fault("F25", "F26")
 def test_an_older_sample_is_late_and_one_of_the_same_time_a_duplicate() -> None:
     intake = Intake(fleet(2), SCHEMA, SKEW_US)
     intake.screen(samples((0, 50, 1.0)), NOW_US)
@@ -73,6 +75,7 @@ def test_an_older_sample_is_late_and_one_of_the_same_time_a_duplicate() -> None:
     assert screened.batch.agent.tolist() == [1]
 
 
+@pytest.mark.fault("F25")
 def test_of_equal_times_within_a_batch_the_first_is_kept() -> None:
     screened = Intake(fleet(1), SCHEMA, SKEW_US).screen(samples((0, 10, 1.0), (0, 10, 2.0)), NOW_US)
     assert screened.rejected == {"duplicate": 1}

@@ -44,6 +44,7 @@ def journal(tmp_path, monkeypatch):
         yield journal
 
 
+@pytest.mark.fault("F58")
 def test_an_old_event_schema_is_read_as_todays_and_the_chain_still_holds(journal, monkeypatch):
     """F58."""
     monkeypatch.setitem(ev.UPCASTERS, ("length", 1), lambda body: {"metres": round(body["feet"] * 0.3048, 3)})
@@ -55,6 +56,7 @@ def test_an_old_event_schema_is_read_as_todays_and_the_chain_still_holds(journal
 
 
 @pytest.mark.parametrize("column", ["schema = 7", "kind = 'of_tomorrow'"])
+@pytest.mark.fault("F59")
 def test_an_unknown_event_schema_is_refused_with_a_way_out_and_nothing_is_folded_past_it(journal, monkeypatch, column):
     """F59."""
     monkeypatch.setitem(ev.UPCASTERS, ("length", 1), lambda body: {"metres": 1.0})

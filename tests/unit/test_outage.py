@@ -55,6 +55,7 @@ def say_yes(engine, now_us):
     engine.submit(commands.decide(request.request_id, "approve", "", request.plan_hash))
 
 
+@pytest.mark.fault("F6")
 def test_nothing_is_done_while_nothing_can_be_recorded_and_everything_afterwards():
     world = sick_world()
     hands = FlakyConnector(world)
@@ -95,6 +96,7 @@ def test_containment_in_force_stays_in_force_and_no_plan_begins():
     assert hands.effects == []
 
 
+@pytest.mark.fault("F6")
 def test_a_persons_yes_that_cannot_be_recorded_starts_nothing_and_can_be_said_again():
     world = sick_world()
     hands = FlakyConnector(world)

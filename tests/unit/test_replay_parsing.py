@@ -89,6 +89,7 @@ def test_a_sample_of_text_and_one_of_json_scalars_are_the_same_sample() -> None:
     assert row.context[CONTEXT_FIELDS.index("model")] == "m"
 
 
+@pytest.mark.fault("F28")
 def test_what_is_absent_empty_or_null_is_missing_and_never_zero() -> None:
     row = RowParser(SCHEMA).parse_sample({"agent": "a", "latency_ms": "", "errors": None, "step": "", "status": None})
     assert isinstance(row, ParsedRow)
@@ -129,6 +130,7 @@ def test_what_is_absent_empty_or_null_is_missing_and_never_zero() -> None:
         ("task_id", "x" * 257, "too_long"),
     ],
 )
+@pytest.mark.fault("F27", "F28")
 def test_a_bad_value_is_rejected_with_its_field_and_a_stable_reason(field: str, value: object, reason: str) -> None:
     rejection = RowParser(SCHEMA).parse_sample({"agent": "a", "latency_ms": 1, field: value})
     assert isinstance(rejection, Rejection)

@@ -69,6 +69,7 @@ def test_evidence_goes_away_within_a_minute_after_the_symptoms_end() -> None:
     assert not any(finding.present for finding in after[-1].findings)
 
 
+@pytest.mark.fault("F28")
 def test_missing_vitals_are_no_samples_and_never_zero() -> None:
     whole, holes = learned(3, 60), Watch(3, seed=3)
 
@@ -136,6 +137,7 @@ def test_repeated_vitals_are_stuck() -> None:
     assert "stuck" in {item.direction for item in after[-1].findings[0].evidence}
 
 
+@pytest.mark.fault("F29")
 def test_an_agent_that_stops_is_silent_and_one_that_said_idle_is_not() -> None:
     watch = learned(3, 60)
     last = batch(60, watch.healthy())

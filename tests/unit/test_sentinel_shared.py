@@ -1,19 +1,32 @@
-"""Many at once: a shared cause is one finding, and nobody is blamed for it. Larger fleets: tests/statistics."""
+"""Many at once: a shared cause is one finding, and nobody is blamed for it. Larger fleets: tests/statistics and benchmarks/detection.py."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+from immune.core.evidence import Assessment
 from immune.core.vitals import SampleBatch
-from tests.unit.sentinel_fleet import LATENCY, OUTPUT, alarms, at, learned
+from immune.core.words import Words
+from tests.unit.sentinel_fleet import LATENCY, OUTPUT, Watch, alarms, at, batch, learned
+
+VERSION = 2
+Change = Callable[[int, np.ndarray], None]
 
 
-def outage(agents: range, factor: float, start: int):
+def outage(agents: range, factor: float, start: int, *, apart: int = 0) -> Change:
+    """Latency of these agents, one after the other."""
+
     def change(tick: int, values: np.ndarray) -> None:
-        if tick >= start:
-            values[list(agents), LATENCY] *= factor
+        hit = [agent for nth, agent in enumerate(agents) if tick >= start + nth * apart]
+        values[hit, LATENCY] *= factor
 
     return change
+
+
+def causes_in(assessments: list[Assessment]) -> set[tuple[str, str, str]]:
+    return {(cohort.key, cohort.field, cohort.value) for found in assessments for cohort in found.cohorts}
 
 
 def test_the_outage_is_known_within_ten_ticks() -> None:
@@ -23,12 +36,46 @@ def test_the_outage_is_known_within_ten_ticks() -> None:
     assert alarms(after) == set()
 
 
+def test_a_truly_sick_agent_inside_an_outage_is_found() -> None:
+    watch = learned(20, 100)
+    shared = outage(range(7), 4.0, 100)
+
+    def both(tick: int, values: np.ndarray) -> None:
+        shared(tick, values)
+        if tick >= 105:
+            values[3, OUTPUT] *= 6
+        if tick >= 105:
+            values[4, LATENCY] *= 8
+
+    assert alarms(watch.run(100, 150, both)) == {3, 4}
+
+
+def test_agents_that_came_a_moment_ago_do_not_vote() -> None:
+    """Invented agents that all look alike must not make a sick one look like one of many."""
+    watch = Watch(12)
+    for tick in range(100):
+        watch.sentinel.observe(batch(tick, watch.healthy()[:4], np.arange(4)), at(tick))
+    after = watch.run(100, 129, outage(range(3, 12), 8.0, 117))
+    assert causes_in(after) == set()
+    assert 3 in alarms(after)
+
+
 def test_a_service_that_falls_silent_at_once_is_one_cause() -> None:
     watch = learned(20, 100)
     quiet = watch.sentinel.observe(SampleBatch.empty(), at(130))
     assert quiet.silent.all()
     assert alarms([quiet]) == set()
     assert len(quiet.cohorts) == 1
+
+
+def test_who_falls_silent_later_is_no_part_of_it_and_the_others_stay_explained() -> None:
+    watch = learned(20, 100)
+    for tick in range(100, 240):
+        speaking = np.arange(8 if tick < 180 else 7)
+        found = watch.sentinel.observe(batch(tick, watch.healthy()[: len(speaking)], speaking), at(tick))
+        if tick in (120, 170, 230):
+            assert alarms([found]) == ({7} if tick == 230 else set())
+            assert len({cohort.key for cohort in found.cohorts}) == 1
 
 
 def test_two_agents_sick_in_two_ways_are_no_shared_cause() -> None:
@@ -41,3 +88,32 @@ def test_two_agents_sick_in_two_ways_are_no_shared_cause() -> None:
     after = watch.run(200, 225, two)
     assert alarms(after) == {1, 6}
     assert not any(a.cohorts for a in after)
+
+
+def test_samples_that_come_late_open_nothing_twice() -> None:
+    watch = learned(20, 100)
+    change = outage(range(7), 5.0, 100)
+    seen = watch.run(100, 130, change)
+    for tick in range(130, 150):
+        fresh, old = watch.healthy(), watch.healthy()
+        change(tick, fresh)
+        change(tick, old)
+        late = batch(tick - 8, old[10:], np.arange(10, 20))
+        seen.append(watch.sentinel.observe(SampleBatch.concatenate([batch(tick, fresh[:10], np.arange(10)), late]), at(tick)))
+    assert len(causes_in(seen)) == 1
+
+
+def test_causes_and_cohorts_go_on_after_a_restart_bit_for_bit() -> None:
+    watch, twin = learned(20, 100), learned(20, 100)
+    words = Words(announced=(("type", "kind0"),))
+    watch.sentinel.heed(words, at(100))
+    watch.run(100, 130, outage(range(7), 5.0, 100))
+    stored = watch.sentinel.snapshot()
+    twin.sentinel.restore(stored)
+    assert twin.sentinel.snapshot() == stored
+    twin.rng = np.random.default_rng(5)
+    watch.rng = np.random.default_rng(5)
+    for one in (watch, twin):
+        one.sentinel.heed(words, at(130))
+        one.run(130, 170, outage(range(7), 5.0, 100))
+    assert watch.sentinel.snapshot() == twin.sentinel.snapshot()

@@ -2,8 +2,9 @@
 
 A leak, a creep or a frog that is boiled slowly moves the adaptive level along with it. Here the residual against a reference of
 `REFERENCE_SPAN` samples is averaged over `BLOCK` samples; with v the variance of such means (from differences of neighbours, so that a
-drift does not widen it) ``g = (|mean| - TOLERANCE) / sqrt(v)``, capped, drives one more Shiryaev-Roberts process of the stream:
-``SR <- (SR + 1) exp(PACE (±g - delta) - PACE^2 / 2)`` once a block. It is one of the rows that `eprocess` averages.
+drift does not widen it) ``g = (|mean| - TOLERANCE) / sqrt(v)``, capped, drives two more Shiryaev-Roberts processes of the stream, for each pace
+``SR <- (SR + BLOCK) exp(pace (±g - MARGIN) - pace^2 / 2)`` once a block. Adding `BLOCK` once a block is adding 1 a sample: ``SR_t - t`` is a
+supermartingale in samples, like those of the other rows that `eprocess` averages (adding 1 a block threw ln 32 = 3.5 nats away).
 """
 
 from __future__ import annotations
@@ -12,18 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from immune.core.sentinel.arena import Arena, Block
-from immune.core.sentinel.eprocess import DELTA, LAMBDAS
+from immune.core.sentinel.eprocess import DRIFT_FIRST, DRIFT_PACES
+from immune.core.sentinel.surprise import Lent
 
 BLOCK = 32
 REFERENCE_FROM = 300
-REFERENCE_SPAN = 6000.0
-TOLERANCE = 0.15
+REFERENCE_SPAN = 2500.0
+TOLERANCE = 0.08
 """A day's tide and the reference's own error, in logs: slower or smaller moves are no drift."""
-PACE = 1.2
-G_MAX = 4.0
+MARGIN = 0.15
+"""On top of the tolerance: the block variance is itself a guess."""
+G_MAX = 4.5
 VARIANCE_SPAN = 20.0
 VARIANCE_MIN = 0.03**2
-ROW = len(LAMBDAS)
+ROWS = slice(DRIFT_FIRST, DRIFT_FIRST + len(DRIFT_PACES))
+
+_PACES = np.array(DRIFT_PACES, dtype=np.float32)[:, None]
+_FALL = -_PACES * np.float32(MARGIN) - _PACES * _PACES * np.float32(0.5)
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -38,14 +44,17 @@ def declare(arena: Arena, continuous: int) -> None:
     arena.declare("drift_variance", np.float32, lead=(continuous,))
 
 
-def advance(block: Block, residual: Floats, told: Mask, taught: Mask, cap: np.float32) -> None:
-    """Take in one sample of the continuous streams: residual against the adaptive level, told where it may be judged, taught where learned."""
+def advance(block: Block, residual: Floats, phi: Floats, told: Mask, taught: Mask, lent: Lent, cap: np.float32) -> None:
+    """Take in one sample of the continuous streams: residual against the adaptive level and its memory phi, told where it may be judged,
+    taught where learned. All (continuous, n).
+    """
     rows = len(residual)
     level, count, reference = block["level"][:rows], block["count"][:rows], block["reference"]
     fresh = (count >= REFERENCE_FROM) & np.isnan(reference)
     if np.count_nonzero(fresh):
         np.copyto(reference, level, where=fresh)
-        np.copyto(block["drift_variance"], block["own2"] * np.maximum(block["calibration"][:rows], 1) * np.float32(1.5 / BLOCK), where=fresh)
+        memory = np.maximum((1 + phi) / (1 - phi), block["calibration"][:rows])
+        np.copyto(block["drift_variance"], block["own2"] * np.maximum(memory, 1) * np.float32(1.5 / BLOCK), where=fresh)
     known = told & (count >= REFERENCE_FROM)
     if not np.count_nonzero(known):
         return
@@ -57,19 +66,21 @@ def advance(block: Block, residual: Floats, told: Mask, taught: Mask, cap: np.fl
     np.add(reference, np.minimum(np.maximum(above, -width), width) * np.float32(1 / REFERENCE_SPAN), out=reference, where=known & taught)
     full = left == 0
     if np.count_nonzero(full):
-        _close(block, full, cap)
+        _close(block, full, lent, cap)
 
 
-def _close(block: Block, full: Mask, cap: np.float32) -> None:
+def _close(block: Block, full: Mask, lent: Lent, cap: np.float32) -> None:
     rows, columns = np.nonzero(full)
     mean = block["drift_sum"][rows, columns] / np.float32(BLOCK)
+    apart = mean - lent.common[rows, columns]
+    unruly = np.maximum(np.float32(0.4) * lent.calibration[rows, columns] + np.float32(0.4), np.float32(1))
     variance, before = block["drift_variance"][rows, columns], block["drift_mean"][rows, columns]
-    wide = np.sqrt(np.maximum(variance, np.float32(VARIANCE_MIN)))
-    g = np.sign(mean) * np.minimum(np.maximum(np.abs(mean) - np.float32(TOLERANCE), 0) / wide, np.float32(G_MAX))
+    wide = np.sqrt(np.maximum(variance, np.float32(VARIANCE_MIN)) * unruly)
+    g = np.sign(apart) * np.minimum(np.maximum(np.abs(apart) - np.float32(TOLERANCE), 0) / wide, np.float32(G_MAX))
     sr = block["sr"]
     for sign, direction in enumerate((g, -g)):
-        factor = np.exp(np.float32(PACE) * (direction - np.float32(DELTA)) - np.float32(PACE * PACE / 2))
-        sr[sign, ROW, rows, columns] = np.minimum((sr[sign, ROW, rows, columns] + 1) * factor, cap)
+        held = sr[sign, ROWS][:, rows, columns]
+        sr[sign, ROWS][:, rows, columns] = np.minimum((held + np.float32(BLOCK)) * np.exp(_PACES * direction + _FALL), cap)
     step = np.nan_to_num(mean - before)
     moved = np.minimum(step * step / 2, 9 * np.maximum(variance, np.float32(VARIANCE_MIN)))
     known = ~np.isnan(before)
@@ -83,7 +94,7 @@ def start_anew(arena: Arena, agents: NDArray[np.intp]) -> None:
     """What these agents do now is the reference: a shared cause that has passed may have left them changed."""
     for name in ("reference", "drift_sum", "drift_left", "drift_mean"):
         arena.refill(name, agents)
-    arena["sr"][:, ROW, :, agents] = 0
+    arena["sr"][:, ROWS, :, agents] = 0
 
 
 def still(block: Block, columns: NDArray[np.intp]) -> tuple[Mask, Mask]:

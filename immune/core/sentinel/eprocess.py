@@ -20,8 +20,11 @@ DELTA = 0.25
 HEADROOM_NATS = 7.0
 """An SR is capped this far above what alone makes an alarm: a long incident stays bounded."""
 
-ROWS = len(LAMBDAS) + 1
-"""Processes of a stream and direction: one for each size, and that of `drift`."""
+DRIFT_FIRST = len(LAMBDAS)
+DRIFT_PACES = (0.8, 2.0)
+"""Sizes of the processes of `drift`, in sds of a block's mean."""
+ROWS = len(LAMBDAS) + len(DRIFT_PACES)
+"""Processes of a stream and direction: one for each size, then those of `drift`."""
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]

@@ -9,14 +9,18 @@ from numpy.typing import NDArray
 
 from immune.core.evidence import SILENCE, Bands, Basis, CohortFinding, Direction, Finding, VitalEvidence
 from immune.core.policy import DetectionPolicy
-from immune.core.sentinel import facts
+from immune.core.sentinel import episodes, facts, hard
 from immune.core.sentinel.arena import Arena
+from immune.core.sentinel.causes import Cause, stream_nats
+from immune.core.sentinel.cohorts import VOTES_FROM
 from immune.core.sentinel.eprocess import ROWS
 from immune.core.sentinel.facts import FACTS
-from immune.core.sentinel.shared_cause import Cause, SharedCause
-from immune.core.sentinel.standing import RECENT
+from immune.core.sentinel.quiet import Group
+from immune.core.sentinel.shared_cause import SharedCause
+from immune.core.sentinel.standing import HOT_NATS, RECENT
 from immune.core.sentinel.streams import SHOWN_AS, StreamTable
 from immune.core.vitals import Lexicon, Roster
+from immune.core.words import Words
 
 US = 1_000_000
 SHOW_SHARE = 0.5
@@ -27,12 +31,12 @@ SHOW_AT_MOST = 10
 DEFER_SAMPLES = 4
 """A fresh alarm waits this long while others move the same way: perhaps it is not this agent."""
 DEFER_SERVICE_SAMPLES = 10
-"""The same where one more agent of its service shows the same sign of something outside: latency, retries, errors."""
+"""The same where one more agent shows the same sign of something outside: latency, retries, errors. In its own, small service a hint is enough."""
+SMALL_SERVICE = 20
 DEFER_US = 60_000_000
+AT_ONCE_US = 15_000_000
 OWN_BASIS_FROM = 200
 TYPE_BASIS_UNTIL = 40
-STRONGER = 0.7
-"""Inside a shared cause, an agent this much further (in logs) than its peers and three of their spreads is sick by itself."""
 Z_99 = 2.6
 
 Floats = NDArray[np.float32]
@@ -44,7 +48,8 @@ class FindingWriter:
     def __init__(self, table: StreamTable, policy: DetectionPolicy, threshold_nats: float) -> None:
         self._table = table
         self._policy = policy
-        self._threshold = threshold_nats
+        self.threshold_nats = threshold_nats
+        self.words = Words()
 
     def write(
         self,
@@ -58,32 +63,30 @@ class FindingWriter:
         now_us: int,
     ) -> tuple[tuple[Finding, ...], tuple[CohortFinding, ...]]:
         """(findings worst first, shared causes worst first)."""
-        standing_out = np.flatnonzero((nats >= SHOW_SHARE * self._threshold) & ~arena["retired"][: arena.size])
+        standing_out = np.flatnonzero((nats >= SHOW_SHARE * self.threshold_nats) & ~arena["retired"][: arena.size])
+        shared.quiet.advance(arena, np.flatnonzero(gap_share >= 1), lambda name: shared.codes(arena, name))
         if not len(standing_out) and not shared.causes:
             return (), ()
-        quiet, quiet_key = self._quiet_together(arena, shared, gap_share, now_us)
-        norms = {key: self._norms(arena, cause) for key, cause in shared.causes.items()}
         moving = self._moving(arena, now_us) if np.count_nonzero(arena["hot_any"][: arena.size]) > 1 else None
         found = [
             self._finding(
                 arena,
                 shared,
-                norms,
                 lexicon,
+                roster,
                 int(agent),
                 float(nats[agent]),
                 float(gap_share[agent]),
                 float(limit[agent]),
                 moving,
-                quiet_key if int(agent) in quiet else "",
+                shared.quiet.key_of(int(agent)),
                 now_us,
             )
             for agent in standing_out
         ]
         found.sort(key=lambda finding: (-finding.nats, finding.agent))
-        cohorts = [self._cohort(arena, cause, lexicon, roster) for cause in shared.causes.values()]
-        if quiet:
-            cohorts.append(self._quiet_cohort(arena, quiet, quiet_key, gap_share, limit, now_us))
+        cohorts = [self._cohort(arena, cause, lexicon, roster) for cause in shared.causes.values() if cause.told]
+        cohorts += [self._quiet_cohort(arena, group, lexicon, roster, gap_share, limit, now_us) for group in shared.quiet.groups]
         cohorts.sort(key=lambda cohort: (-cohort.nats, cohort.key))
         return tuple(found), tuple(cohorts)
 
@@ -91,8 +94,8 @@ class FindingWriter:
         self,
         arena: Arena,
         shared: SharedCause,
-        norms: dict[str, dict[tuple[int, int], tuple[float, float]]],
         lexicon: Lexicon,
+        roster: Roster,
         agent: int,
         nats: float,
         gap_share: float,
@@ -103,17 +106,21 @@ class FindingWriter:
     ) -> Finding:
         evidence = self._evidence(arena, agent, gap_share, limit_s, now_us)
         silent = gap_share >= 1
-        alarm = nats >= self._threshold
-        explained = quiet_key if silent else self._explained(arena, shared, norms, agent)
+        asked = self._asked(roster, agent, evidence, now_us)
+        alarm = nats >= self.threshold_nats + asked
+        explained = (shared.expected(arena, agent) or quiet_key) if silent else self._explained(arena, shared, agent, alarm)
         since = int(arena["alarmed"][agent])
         if alarm and not silent and not explained and moving is not None and 0 < since <= DEFER_SERVICE_SAMPLES:
             alarm = not self._others_move(arena, shared, agent, moving, since)
+        breach = self._breach(arena, agent, now_us)
+        if breach is not None:
+            evidence, alarm, explained = (breach, *evidence), True, ""
         onset = min((item.onset_us for item in evidence if item.nats >= 0.5 * evidence[0].nats), default=now_us)
         return Finding(
             agent=agent,
             nats=nats,
             alarm=alarm,
-            present=silent or bool(arena["present"][agent]),
+            present=silent or breach is not None or bool(arena["present"][agent]),
             onset_us=onset,
             samples=int(arena["samples"][agent]),
             basis=_basis(int(arena["samples"][agent])),
@@ -122,16 +129,33 @@ class FindingWriter:
             changed=facts.changes(arena, lexicon, agent, onset, now_us),
         )
 
+    def _asked(self, roster: Roster, agent: int, evidence: tuple[VitalEvidence, ...], now_us: int) -> float:
+        """How much more evidence than usual is asked for, in nats, after what people said of this agent's strongest symptom."""
+        if not evidence:
+            return 0.0
+        return self.words.more_nats(roster.agent_id(agent), evidence[0].vital, evidence[0].direction, self._policy, now_us)
+
+    def _breach(self, arena: Arena, agent: int, now_us: int) -> VitalEvidence | None:
+        """A hard limit that this agent has passed, as evidence that nothing explains away; the ratio is to its own normal where that is known."""
+        at_us = int(arena["breach_at"][agent])
+        if at_us < 0 or at_us < now_us - hard.SHOWN_US:
+            return None
+        kind, value = int(arena["breach_of"][agent]), float(arena["breach_value"][agent])
+        name, limit = hard.VITALS[kind], hard.limits_of_policy(self._policy)[kind]
+        row = self._table.names.index(name)
+        known = kind > 0 and arena["count"][row, agent] >= self._policy.min_samples
+        usual = self._table.value(row, float(arena["level"][row, agent])) if known else limit
+        return _exact(
+            name, "up", self.threshold_nats, observed=value, expected=usual, ratio=min(max(value / max(usual, 1e-9), 1.0), 1e6), onset_us=at_us
+        )
+
     def _evidence(self, arena: Arena, agent: int, gap_share: float, limit_s: float, now_us: int) -> tuple[VitalEvidence, ...]:
         nats = _direction_nats(arena, agent)
         shown: list[VitalEvidence] = []
         for sign, row in zip(*np.nonzero(nats >= SHOW_NATS), strict=True):
-            item = self._of_stream(arena, agent, int(sign), int(row), float(nats[sign, row]))
-            twin = next((known for known in shown if (known.vital, known.direction) == (item.vital, item.direction)), None)
-            if twin is not None and twin.nats < item.nats:
-                shown.remove(twin)
-            if twin is None or twin.nats < item.nats:
-                shown.append(item)
+            _stronger(shown, self._of_stream(arena, agent, int(sign), int(row), float(nats[sign, row])))
+        for item in episodes.evidence(arena, agent, SHOW_NATS):
+            _stronger(shown, item)
         shown += self._stuck(arena, agent)
         if gap_share > SHOW_SHARE:
             shown.append(self._silence(arena, agent, gap_share, limit_s, now_us))
@@ -182,56 +206,60 @@ class FindingWriter:
         gap_s = (now_us - last) / US
         onset = last + round(usual_s * US)
         return _exact(
-            SILENCE, "silent", gap_share * self._threshold, observed=gap_s, expected=usual_s, ratio=min(gap_s / usual_s, 1e6), onset_us=onset
+            SILENCE, "silent", gap_share * self.threshold_nats, observed=gap_s, expected=usual_s, ratio=min(gap_s / usual_s, 1e6), onset_us=onset
         )
 
     def _moving(self, arena: Arena, now_us: int) -> NDArray[np.int64]:
-        hot_agents = np.flatnonzero(arena["hot_any"][: arena.size])
+        """How many agents that vote lately began to show each symptom, (2, streams); the larger the fleet, the more evidence it takes."""
+        hot_agents = np.flatnonzero(arena["hot_any"][: arena.size] & (arena["samples"][: arena.size] >= VOTES_FROM))
         recent = arena["onset"][:, hot_agents] >= now_us - DEFER_US
-        counts: NDArray[np.int64] = (arena["hot"][:, :, hot_agents] & recent).sum(axis=2)
+        strong = np.log(np.maximum(arena["sr"][..., hot_agents].mean(axis=1), 1e-3)) >= HOT_NATS + math.log(max(1.0, arena.size / 20))
+        counts: NDArray[np.int64] = (strong & recent).sum(axis=2)
         return counts
 
     def _others_move(self, arena: Arena, shared: SharedCause, agent: int, moving: NDArray[np.int64], since: int) -> bool:
+        """Whether a fresh alarm has to wait: others begin to move the same way, and it may turn out to be shared."""
         nats = _direction_nats(arena, agent)
         sign, row = np.unravel_index(int(nats.argmax()), nats.shape)
+        outside = bool(shared.outside[row])
         if moving[sign, row] >= 3:
-            return since <= DEFER_SAMPLES
-        if moving[sign, row] < 2 or not shared.outside[row]:
+            return since <= (DEFER_SERVICE_SAMPLES if outside or self._at_once(arena, agent, int(sign), int(row)) else DEFER_SAMPLES)
+        if not outside:
             return False
+        if moving[sign, row] >= 2:
+            return True
         services = shared.codes(arena, "service")
-        beside = arena["hot"][sign, row, : arena.size] & (services == services[agent]) & (services[agent] >= 0)
-        return int(np.count_nonzero(beside)) >= 2
+        beside = np.flatnonzero((services == services[agent]) & (services[agent] >= 0) & (arena["samples"][: arena.size] >= VOTES_FROM))
+        if len(beside) > SMALL_SERVICE:
+            return False
+        lately = arena["onset"][row, beside] >= arena["onset"][row, agent] - DEFER_US
+        return int(np.count_nonzero(lately & (stream_nats(arena, int(sign), int(row), beside) >= SHOW_NATS))) >= 2
 
-    def _norms(self, arena: Arena, cause: Cause) -> dict[tuple[int, int], tuple[float, float]]:
-        """Median and spread of the log ratio of a cause's agents, by symptom."""
-        agents = np.array(sorted(cause.agents), dtype=np.intp)
-        norms = {}
-        for sign, stream in cause.symptoms:
-            hot = agents[arena["hot"][sign, stream, agents]]
-            if len(hot) < 3:
-                norms[sign, stream] = (0.0, math.inf)
-                continue
-            mean = arena["sums"][1, stream, hot] / np.maximum(arena["sums"][0, stream, hot], 1)
-            middle = float(np.median(mean))
-            norms[sign, stream] = (middle, 1.4826 * float(np.median(np.abs(mean - middle))))
-        return norms
+    def _at_once(self, arena: Arena, agent: int, sign: int, row: int) -> bool:
+        """Whether at least two others began within seconds of this agent, as after a deploy; who falls sick alone does not."""
+        apart = np.abs(arena["onset"][row, : arena.size] - arena["onset"][row, agent])
+        return int(np.count_nonzero(arena["hot"][sign, row, : arena.size] & (apart <= AT_ONCE_US))) >= 3
 
-    def _explained(self, arena: Arena, shared: SharedCause, norms: dict[str, dict[tuple[int, int], tuple[float, float]]], agent: int) -> str:
-        """Key of the cause without which this agent would not stand out, or ""."""
-        for cause in shared.causes.values():
-            if agent not in cause.agents:
-                continue
-            left = np.exp(_direction_nats(arena, agent))
-            for (sign, stream), (middle, spread) in norms[cause.key].items():
-                mean = float(arena["sums"][1, stream, agent]) / max(float(arena["sums"][0, stream, agent]), 1.0)
-                beyond = (middle - mean if sign else mean - middle) > max(3 * spread, STRONGER)
-                if not beyond:
-                    left[sign, stream] = 0
-            total = float(left.sum()) + float(arena["stuck_sr"][agent])
-            active = int((arena["count"][:, agent] >= self._policy.min_samples).sum())
-            if math.log(max(total / (2 * max(active, 1) + 1), 1e-3)) < self._threshold:
-                return cause.key
-        return ""
+    def _explained(self, arena: Arena, shared: SharedCause, agent: int, alarm: bool) -> str:
+        """Key of the cause without which this agent would not stand out, or ""; several may each explain a part of it."""
+        if not shared.causes:
+            return ""
+        left = np.exp(_direction_nats(arena, agent)) * self._table.counted[:, :, 0]
+        explains: dict[str, float] = {}
+        for key, cause in shared.causes.items():
+            for symptom in shared.covered(arena, cause, agent):
+                explains[key] = explains.get(key, 0.0) + float(left[symptom])
+                left[symptom] = 0
+        total = float(left.sum()) + float(arena["stuck_sr"][agent])
+        active = int((arena["count"][:, agent] >= self._policy.min_samples).sum())
+        statistic = total / (2 * max(active, 1) + 1)
+        if not any(shared.tasks_covered(arena, shared.causes[key], agent) for key in explains):
+            statistic += float(episodes.SHARE) * float(arena["ep_statistic"][agent])
+        if not explains or math.log(max(statistic, 1e-3)) >= self.threshold_nats:
+            return ""
+        key = max(explains, key=lambda name: (shared.causes[name].told, explains[name]))
+        shared.causes[key].told |= alarm
+        return key
 
     def _cohort(self, arena: Arena, cause: Cause, lexicon: Lexicon, roster: Roster) -> CohortFinding:
         value = _value_of(cause, lexicon, roster)
@@ -267,35 +295,23 @@ class FindingWriter:
             **middle,
         )
 
-    def _quiet_together(self, arena: Arena, shared: SharedCause, gap_share: Floats, now_us: int) -> tuple[set[int], str]:
-        """Agents that fell silent within the same two minutes, if they are too many to be on their own."""
-        silent = np.flatnonzero(gap_share >= 1)
-        if len(silent) < 3:
-            return set(), ""
-        last = arena["last_at"][: arena.size]
-        newest = int(last[silent].max())
-        together = silent[last[silent] >= newest - DEFER_US]
-        expected = (arena["gap_count"][: arena.size] >= 3) & (last >= newest - DEFER_US)
-        needed = max(3, math.ceil(0.25 * int(expected.sum())))
-        return (set(together.tolist()), f"fleet:silent:{newest // DEFER_US}") if len(together) >= needed else (set(), "")
-
-    def _quiet_cohort(self, arena: Arena, quiet: set[int], key: str, gap_share: Floats, limit: Floats, now_us: int) -> CohortFinding:
-        agents = tuple(sorted(quiet))
+    def _quiet_cohort(
+        self, arena: Arena, group: Group, lexicon: Lexicon, roster: Roster, gap_share: Floats, limit: Floats, now_us: int
+    ) -> CohortFinding:
+        agents = tuple(sorted(group.agents))
         parts = [self._silence(arena, agent, float(gap_share[agent]), float(limit[agent]), now_us) for agent in agents[:50]]
-        longest = max(parts, key=lambda part: part.nats)
-        members = int((arena["gap_count"][: arena.size] >= 3).sum())
         return CohortFinding(
-            key=key,
-            scope="fleet",
-            field="",
-            value="",
+            key=group.key,
+            scope="service" if group.field else "fleet",
+            field=group.field,
+            value=_value_of(group, lexicon, roster),
             nats=min(sum(part.nats for part in parts), 1e4),
             alarm=True,
             present=True,
             onset_us=min(part.onset_us for part in parts),
-            members=members,
+            members=group.members,
             agents=agents,
-            evidence=(longest,),
+            evidence=(max(parts, key=lambda part: part.nats),),
         )
 
     def bands(self, arena: Arena, known_from: int) -> Bands:
@@ -314,6 +330,15 @@ class FindingWriter:
             for target, scaled in ((expected, level), (low, level - width), (high, level + width)):
                 target[known, stream.column] = self._table.value_array(row, scaled[known])
         return Bands(expected=expected, low=low, high=high)
+
+
+def _stronger(shown: list[VitalEvidence], item: VitalEvidence) -> None:
+    """Add this evidence; of two of one vital and direction the stronger stays."""
+    twin = next((known for known in shown if (known.vital, known.direction) == (item.vital, item.direction)), None)
+    if twin is not None and twin.nats < item.nats:
+        shown.remove(twin)
+    if twin is None or twin.nats < item.nats:
+        shown.append(item)
 
 
 def _direction_nats(arena: Arena, agent: int) -> NDArray[np.float64]:
@@ -344,7 +369,7 @@ def _exact(vital: str, direction: Direction, nats: float, *, observed: float, ex
     )
 
 
-def _value_of(cause: Cause, lexicon: Lexicon, roster: Roster) -> str:
+def _value_of(cause: Cause | Group, lexicon: Lexicon, roster: Roster) -> str:
     if not cause.field:
         return ""
     if cause.field == "type":

@@ -29,6 +29,9 @@ LONE_MEMORY_WEIGHT = 25.0
 (measured: 14 of 24 latency faults after 60 samples were missed)."""
 """An agent without peers is taken to be without memory until it shows some."""
 LEVEL_PRIOR_MAX = 20.0
+COMMON_FROM = 4
+COMMON_CLIP = 0.3
+"""A type of at least four moves as a whole (a tide, another mix of requests); one agent moves this mean by at most .3 / n."""
 
 _ROWS = np.arange(256)[:, None]
 
@@ -49,6 +52,7 @@ class Peers:
         self.arena.declare("level_weight", np.float32, trail=(continuous,))
         self.arena.declare("spread2", np.float32, trail=(continuous,))
         self.arena.declare("phi", np.float32, trail=(continuous,))
+        self.arena.declare("common", np.float32, trail=(continuous,))
         self.arena.declare("voters", np.float32, trail=(streams,))
         self.arena.declare("calibration", np.float32, fill=1.0, trail=(streams,))
         self._guess = lone_prior()
@@ -90,6 +94,7 @@ class Peers:
             dependent=dependent,
             memory=np.where(accompanied, arena["phi"][types].T, np.float32(0)),
             memory_weight=np.where(accompanied, np.float32(MEMORY_WEIGHT), np.float32(LONE_MEMORY_WEIGHT)),
+            common=np.ascontiguousarray(arena["common"][types].T),
         )
 
     def forget_gathered(self) -> None:
@@ -131,6 +136,15 @@ class Peers:
             weights[:size, row] = np.where(members >= 3, np.minimum(within / (apart + 1e-6), LEVEL_PRIOR_MAX), 0)
         self._share(slice(0, size))
         self._gathered.clear()
+
+    def move_together(self, types: NDArray[np.int32], drifted: Floats) -> None:
+        """How far each type has moved as a whole: the winsorised mean of its agents' last blocks against their references, (continuous, agents)."""
+        size, known = self.arena.size, ~np.isnan(drifted)
+        for row, some in enumerate(known):
+            members = np.bincount(types[some], minlength=size)[:size]
+            bounded = np.clip(drifted[row, some].astype(np.float64), -COMMON_CLIP, COMMON_CLIP)
+            total = np.bincount(types[some], weights=bounded, minlength=size)[:size]
+            self.arena["common"][:size, row] = np.where(members >= COMMON_FROM, total / (members + 2), 0)
 
     def _share(self, rows: slice) -> None:
         pool, voters = self.arena["pool"][rows], self.arena["voters"][rows]

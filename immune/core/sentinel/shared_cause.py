@@ -1,94 +1,79 @@
 """Did many agents move together? Then it is one incident with one cause, and nobody is to blame for it.
 
-Agents whose evidence on one stream and direction is strong and began in the same two minutes are counted, over the fleet and over each
-cohort (type, service, provider, model, version). K of n agents with evidence ``nats_i`` are a shared cause when K is
-large enough and ``sum nats_i - ln C(n, K) - K ln WINDOW`` reaches the threshold: a product of e-values of independent agents,
-paid for every choice of agents and of onsets.
+Two ways to see it. Agents whose evidence on one stream and direction is strong and began in the same two minutes are counted, over the
+fleet and over each cohort: K of n with evidence ``nats_i`` are a shared cause when K is large enough (`needed`) and
+``sum nats_i - ln C(n, K) - K ln WINDOW`` reaches the threshold, a product of e-values of independent agents, paid for every choice of
+agents and of onsets. And `cohorts` sees a cohort move of which no member stands out yet; that becomes an incident when it explains an alarm.
+What becomes of a cause then is in `causes`.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from immune.core.sentinel import drift
 from immune.core.sentinel.arena import Arena
-from immune.core.sentinel.eprocess import ROWS
-from immune.core.sentinel.facts import FACTS
+from immune.core.sentinel.causes import NEVER_US, TOGETHER_US, US, Cause, Causes, Index, Symptom, stream_nats
+from immune.core.sentinel.cohorts import FIELDS, MEMBERS_AT_LEAST, VOTES_FROM, Cohorts
 
-TOGETHER_US = 120_000_000
-ALIVE_US = 120_000_000
-AFTERMATH_US = 180_000_000
+ALIVE_US = 120 * US
 WINDOW = 60.0
-MEMBERS_AT_LEAST = 3
-VOTES_FROM = 30
-"""An agent votes from this many samples on."""
-FROM_OUTSIDE = ("latency_ms", "latency_per_output_token", "retries", "errors")
-"""Streams that something outside the agents moves: few agents together are enough to look there."""
-FIELDS = ("type", "service", "provider", "model", "version")
-
-Index = NDArray[np.intp]
+ONSETS_PER_AGENT_DAY = 1.0
+COINCIDENCE = 0.01
+"""Agents that fall sick by themselves, `ONSETS_PER_AGENT_DAY` each, seem together by chance with at most this probability."""
+TINY = 3
+LATELY = 0.5
+"""A member's short memory of surprise beyond this has moved with its cohort (3 of 200 healthy ones are)."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Cause:
-    """A shared cause in force. symptoms: (sign, stream) pairs, sign 0 up, 1 down."""
-
-    key: str
-    field: str
-    code: int
-    onset_us: int
-    seen_us: int
-    nats: float
-    members: int
-    present: bool = True
-    agents: set[int] = dataclasses.field(default_factory=set)
-    symptoms: list[tuple[int, int]] = dataclasses.field(default_factory=list)
-
-
-class SharedCause:
-    """Counts who moves together, and remembers the causes in force."""
+class SharedCause(Causes):
+    """Counts who moves together and sums up cohorts; what it finds lives on as a cause."""
 
     def __init__(self, streams: tuple[str, ...], threshold_nats: float) -> None:
-        self.causes: dict[str, Cause] = {}
-        self._threshold = threshold_nats
-        self.outside = np.array([name in FROM_OUTSIDE for name in streams])
-        self._fixed: dict[str, NDArray[np.int32]] = {}
+        super().__init__(streams)
+        self.threshold_nats = threshold_nats
+        self.cohorts = Cohorts(len(streams), threshold_nats)
 
-    def enroll(self, types: NDArray[np.int32], services: NDArray[np.int32]) -> None:
-        """Type and service of every agent."""
-        self._fixed = {"type": types, "service": services}
-
-    def codes(self, arena: Arena, field_name: str) -> NDArray[np.int32]:
-        """Which value of this field each agent has, (agents,)."""
-        fixed = self._fixed.get(field_name)
-        return arena["fact"][FACTS.index(field_name), : arena.size] if fixed is None else fixed
-
-    def advance(self, arena: Arena, now_us: int) -> None:
-        """Look for new shared causes and follow those in force."""
+    def advance(self, arena: Arena, at_us: int) -> None:
+        """Look for new shared causes and follow those in force. Samples that come late never turn the time back."""
+        now_us = self._now_us = max(self._now_us, at_us)
         hot_agents = np.flatnonzero(arena["hot_any"][: arena.size])
-        if len(hot_agents) >= 3:
+        if len(hot_agents) >= 2:
             self._search(arena, hot_agents[arena["samples"][hot_agents] >= VOTES_FROM], now_us)
+        moved = self.cohorts.advance(arena, lambda name: self.codes(arena, name))
+        if moved:
+            self._consider(arena, moved, now_us)
         if self.causes:
-            self._follow(arena, now_us)
+            self.follow(arena, now_us)
+
+    def pack(self) -> bytes:
+        """Causes in force and the cohorts' processes as bytes."""
+        return self.pack_causes() + b"\n" + self.cohorts.pack()
+
+    def unpack(self, content: bytes) -> None:
+        """Take over what `pack` wrote."""
+        line, _, rest = content.partition(b"\n")
+        self.unpack_causes(line)
+        self.cohorts.unpack(rest)
+
+    # -- by counting ---------------------------------------------------------------------------------------------------
 
     def _search(self, arena: Arena, hot_agents: Index, now_us: int) -> None:
         hot = arena["hot"][:, :, hot_agents]
         recent = arena["onset"][:, hot_agents] >= now_us - TOGETHER_US
         together = hot & recent
         counts = together.sum(axis=2)
-        if counts.max(initial=0) < 3:
+        if counts.max(initial=0) < 2:
             return
         alive = self.voters(arena, now_us)
-        for sign, stream in sorted(zip(*np.nonzero(counts >= 3), strict=True), key=lambda pair: -int(counts[pair])):
+        for sign, stream in sorted(zip(*np.nonzero(counts >= 2), strict=True), key=lambda pair: -int(counts[pair])):
             moved = hot_agents[together[sign, stream]]
             moved = moved[alive[moved]]
+            if len(moved) < MEMBERS_AT_LEAST and not self._neighbours(moved, int(stream)):
+                continue
             if self._known(int(sign), int(stream), moved):
                 continue
             nats = stream_nats(arena, int(sign), int(stream), moved)
@@ -103,19 +88,24 @@ class SharedCause:
     def _known(self, sign: int, stream: int, moved: Index) -> bool:
         explained: set[int] = set()
         for cause in self.causes.values():
-            if cause.present and (sign, stream) in cause.symptoms:
+            if cause.present and cause.told and (sign, stream) in cause.symptoms:
                 explained |= cause.agents
-        return len(set(moved.tolist()) - explained) < 3
+        return len(set(moved.tolist()) - explained) < (MEMBERS_AT_LEAST if explained else 2)
+
+    def _neighbours(self, moved: Index, stream: int) -> bool:
+        """Whether these two are of one service, hit by something from outside."""
+        services = self._fixed["service"][moved]
+        return len(moved) == 2 and bool(self.outside[stream]) and services[0] == services[1] >= 0
 
     def _judge(self, arena: Arena, alive: NDArray[np.bool_], sign: int, stream: int, moved: Index, nats: NDArray[np.float64], now_us: int) -> None:
         best: tuple[float, str, int, Index, int] | None = None
         fleet_counts = False
-        for field_name, code, members, inside in self.cohorts(arena, alive, moved):
+        for field_name, code, members, inside in self._cohorts_of(arena, alive, moved):
             chosen = moved[inside]
-            if len(chosen) < self._needed(members, field_name, bool(self.outside[stream])):
+            if len(chosen) < self.needed(members, field_name, bool(self.outside[stream])):
                 continue
             score = float(nats[inside].sum()) - _ln_choose(members, len(chosen)) - len(chosen) * math.log(WINDOW)
-            if score < self._threshold:
+            if score < self.threshold_nats:
                 continue
             if not field_name:
                 fleet_counts = True
@@ -126,16 +116,23 @@ class SharedCause:
                 fleet_counts = False
                 best = (score, field_name, code, chosen, members)
         if best is not None:
-            self._open(arena, best, sign, stream, now_us)
+            self._open(arena, best, sign, stream, now_us, told=True)
 
-    def _needed(self, members: int, field_name: str, outside: bool) -> int:
-        if outside and members < 20:
-            return 3
+    def needed(self, members: int, field_name: str, outside: bool) -> int:
+        """How many of a cohort's members must move together.
+
+        From outside, as many as sick agents do not come together by chance; in a service of three, two. From inside a quarter (8 % of a
+        large fleet): agents that were infected one after the other must not pass for a shared cause.
+        """
+        if outside and field_name == "service" and members <= TINY:
+            return 2
+        if outside:
+            return max(MEMBERS_AT_LEAST, 1 + _beyond_chance(members * ONSETS_PER_AGENT_DAY * TOGETHER_US / (86_400 * US)))
         if field_name or members < 20:
-            return max(3, math.ceil(0.25 * members))
-        return max(5, math.ceil((0.04 if outside else 0.08) * members))
+            return max(MEMBERS_AT_LEAST, math.ceil(0.25 * members))
+        return max(5, math.ceil(0.08 * members))
 
-    def cohorts(self, arena: Arena, alive: NDArray[np.bool_], moved: Index) -> Iterator[tuple[str, int, int, NDArray[np.bool_]]]:
+    def _cohorts_of(self, arena: Arena, alive: NDArray[np.bool_], moved: Index) -> Iterator[tuple[str, int, int, NDArray[np.bool_]]]:
         """The fleet, then every cohort with moved members: (field, code, members, which of `moved` belong to it)."""
         fleet = int(alive.sum())
         if fleet >= MEMBERS_AT_LEAST:
@@ -147,15 +144,37 @@ class SharedCause:
                 if code >= 0 and MEMBERS_AT_LEAST <= members < fleet:
                     yield field_name, int(code), members, codes[moved] == code
 
-    def _open(self, arena: Arena, best: tuple[float, str, int, Index, int], sign: int, stream: int, now_us: int) -> None:
+    # -- by sums over cohorts ------------------------------------------------------------------------------------------
+
+    def _consider(self, arena: Arena, moved: list[tuple[tuple[str, int], int, int, float]], now_us: int) -> None:
+        """Of the cohorts that moved as a whole, the one that is furthest out on each symptom, if enough of its members moved."""
+        alive, seen = self.voters(arena, now_us), set[Symptom]()
+        for (field_name, code), sign, stream, nats in moved:
+            if (sign, stream) in seen:
+                continue
+            inside = alive if not field_name else alive & (self.codes(arena, field_name) == code)
+            lately = arena["g_recent"][stream, : arena.size] * (-1 if sign else 1)
+            chosen, members = np.flatnonzero(inside & (lately > LATELY)), int(inside.sum())
+            if len(chosen) >= self.needed(members, field_name, bool(self.outside[stream])) + int(0.03 * members):
+                seen.add((sign, stream))
+                self._open(arena, (nats, field_name, code, chosen, members), sign, stream, now_us, told=False)
+
+    def _open(self, arena: Arena, best: tuple[float, str, int, Index, int], sign: int, stream: int, now_us: int, *, told: bool) -> None:
         score, field_name, code, chosen, members = best
         agents = set(chosen.tolist())
         for cause in self.causes.values():
-            if cause.present and len(agents & cause.agents) >= 0.5 * min(len(agents), len(cause.agents)):
-                cause.symptoms.append((sign, stream))
-                cause.agents |= agents
+            shared = len(agents & cause.agents) >= 0.5 * min(len(agents), len(cause.agents))
+            if cause.until_us:
+                shared = sum(self.belongs(arena, cause, agent) for agent in agents) >= 0.8 * len(agents)
+            if shared and (cause.present or cause.until_us == NEVER_US or (sign, stream) in cause.symptoms):
+                if (sign, stream) not in cause.symptoms:
+                    cause.symptoms.append((sign, stream))
+                if told:
+                    cause.agents |= agents
+                cause.told |= told
+                cause.seen_us, cause.present = now_us, True
                 return
-        onset = int(np.median(arena["onset"][stream, chosen]))
+        onset = int(np.median(arena["onset"][stream, chosen])) if told else now_us - 30 * US
         key = f"{field_name or 'fleet'}:{code}:{now_us}"
         self.causes[key] = Cause(
             key=key,
@@ -165,58 +184,22 @@ class SharedCause:
             seen_us=now_us,
             nats=score,
             members=members,
+            told=told,
             agents=agents,
             symptoms=[(sign, stream)],
         )
 
-    def _follow(self, arena: Arena, now_us: int) -> None:
-        hot = arena["hot"]
-        for key, cause in list(self.causes.items()):
-            inside = np.ones(arena.size, dtype=np.bool_) if not cause.field else self.codes(arena, cause.field) == cause.code
-            fresh = inside & arena["present"][: arena.size]
-            moving: set[int] = set()
-            for sign, stream in cause.symptoms:
-                began = arena["onset"][stream, : arena.size] >= cause.onset_us - TOGETHER_US
-                moving |= set(np.flatnonzero(hot[sign, stream, : arena.size] & began & fresh).tolist())
-            if cause.present:
-                cause.agents |= moving
-                self._widen(arena, cause)
-            if len(moving) >= max(2, 0.15 * len(cause.agents)):
-                cause.seen_us, cause.present = now_us, True
-                nats = sum(float(stream_nats(arena, *cause.symptoms[0], np.array([agent]))[0]) for agent in sorted(moving)[:50])
-                cause.nats = max(cause.nats, min(nats, 1e4))
-            else:
-                cause.present = False
-            if now_us - cause.seen_us > AFTERMATH_US:
-                drift.start_anew(arena, np.array(sorted(cause.agents), dtype=np.intp))
-                del self.causes[key]
 
-    def _widen(self, arena: Arena, cause: Cause) -> None:
-        agents = np.array(sorted(cause.agents), dtype=np.intp)
-        share = arena["hot"][:, :, agents].mean(axis=2)
-        for sign, stream in zip(*np.nonzero(share >= 0.3), strict=True):
-            if (int(sign), int(stream)) not in cause.symptoms:
-                cause.symptoms.append((int(sign), int(stream)))
-
-    def pack(self) -> bytes:
-        """Causes in force as bytes."""
-        rows = [{**asdict(cause), "agents": sorted(cause.agents)} for cause in self.causes.values()]
-        return json.dumps(rows, separators=(",", ":")).encode()
-
-    def unpack(self, content: bytes) -> None:
-        """Take over what `pack` wrote."""
-        self.causes = {}
-        for row in json.loads(content):
-            row["agents"] = set(row["agents"])
-            row["symptoms"] = [(sign, stream) for sign, stream in row["symptoms"]]
-            self.causes[row["key"]] = Cause(**row)
-
-
-def stream_nats(arena: Arena, sign: int, stream: int, agents: Index) -> NDArray[np.float64]:
-    """Ln of the mean e-detector of one stream and direction of these agents."""
-    mean = arena["sr"][sign, :, stream, agents].sum(axis=1, dtype=np.float64) / ROWS
-    nats: NDArray[np.float64] = np.log(np.maximum(mean, 1e-3))
-    return nats
+def _beyond_chance(expected: float) -> int:
+    """The smallest k that a Poisson number of this mean reaches with probability at most `COINCIDENCE`."""
+    if expected > 100:
+        return math.ceil(expected + 2.33 * math.sqrt(expected)) + 1
+    k, term, below = 0, math.exp(-expected), 0.0
+    while 1 - below > COINCIDENCE:
+        below += term
+        k += 1
+        term *= expected / k
+    return k
 
 
 def _ln_choose(n: int, k: int) -> float:

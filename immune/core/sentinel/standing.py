@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from immune.core.sentinel import drift
+from immune.core.sentinel import drift, episodes
 from immune.core.sentinel.arena import Arena, Block
+from immune.core.sentinel.surprise import FORGET_FROM
 from immune.core.vitals import MISSING
 
 RECENT = 0.1
@@ -20,6 +21,8 @@ ONSET_NATS = 3.0
 HOT_NATS = 6.0
 """Evidence of one stream and direction that makes a symptom."""
 CALM_SAMPLES = 15
+YOUNG_AGAIN = 60.0
+"""Samples that a stream counts for after its level was moved."""
 PROBE_AFTER = 300
 PROBE_FOR = 30
 """Suspected, not alarmed, for `PROBE_AFTER` samples: learn from `PROBE_FOR`, so that a stale baseline catches up slowly."""
@@ -142,15 +145,18 @@ def _follow(block: Block, hot: Mask, hot_any: Mask, nats: Floats, threshold_nats
         wanted = np.clip(0.5 * np.abs(sums[3]) / np.maximum(sums[0], 1), 0.3, 0.8)
         fresh = (hot[0][:, column] & (recent > wanted)) | (hot[1][:, column] & (recent < -wanted))
         for sign, lasting in enumerate(drift.still(block, column)):
-            slow = block["sr"][sign, drift.ROW, : len(lasting)][:, column] >= _E_HOT
+            slow = block["sr"][sign, drift.ROWS, : len(lasting)][..., column].max(axis=0) >= _E_HOT
             fresh[: len(lasting)] |= lasting & slow
         present[column] |= fresh.any(axis=0)
+    present |= block["ep_present"]
     calm[...] = np.where((over | block["held"]) & ~present, np.minimum(calm, 250) + 1, 0)
     rested = (calm >= CALM_SAMPLES) & over
     if np.count_nonzero(rested):
         column = np.flatnonzero(rested)
         block["sr"][..., column] = 0
         block["stuck_sr"][column] = 0
+        block["ep_sr"][..., column] = 0
+        block["ep_statistic"][column] = 0
         nats_now = block["nats"]
         nats_now[column] = -6
 
@@ -160,8 +166,38 @@ EVIDENCE = ("sr", "stuck_sr", "hot", "hot_any", "g_recent", "r_recent", "sums", 
 
 def reset_evidence(arena: Arena, agents: NDArray[np.intp]) -> None:
     """Evidence of these agents from zero."""
-    for name in EVIDENCE:
+    for name in (*EVIDENCE, *episodes.EVIDENCE):
         arena.refill(name, agents)
+
+
+def take_over(arena: Arena, agent: int, streams: list[int]) -> None:
+    """What this agent has shown on these streams since their onset is its normal from now on; the rest of it stays as it is.
+
+    A level moves by the mean deviation since the onset, unless it has followed already and only the slow reference stayed behind. It
+    counts as young again, so that it settles quickly.
+    """
+    continuous = arena["reference"].shape[0]
+    for name in (*episodes.EVIDENCE, *episodes.NORMAL):
+        arena.refill(name, np.array([agent]))
+    for row in streams:
+        sr = arena["sr"][:, :, row, agent]
+        slow = row < continuous and sr[:, drift.ROWS].max() > sr.sum(axis=1).max() / sr.shape[1]
+        if not slow:
+            count, deviation = arena["sums"][:2, row, agent]
+            arena["level"][row, agent] += deviation / max(float(count), 1.0)
+        if row < continuous:
+            for name in ("reference", "drift_sum", "drift_left", "drift_mean", "before"):
+                arena[name][row, agent] = drift.BLOCK if name == "drift_left" else np.nan if name in ("reference", "drift_mean") else 0
+        elif not slow:
+            arena["ranks"][row, :, agent] = 0
+            arena["ranks_limit"][row, agent] = FORGET_FROM
+        arena["count"][row, agent] = min(float(arena["count"][row, agent]), YOUNG_AGAIN)
+        arena["sr"][:, :, row, agent] = 0
+        arena["hot"][:, row, agent] = False
+        arena["sums"][:, row, agent] = 0
+        arena["g_recent"][row, agent] = arena["r_recent"][row, agent] = 0
+    arena["nats"][agent], arena["alarmed"][agent] = -6, 0
+    arena["hot_any"][agent] = arena["hot"][:, :, agent].any()
 
 
 NORMAL = (
@@ -183,6 +219,6 @@ NORMAL = (
 
 def forget_normal(arena: Arena, agents: NDArray[np.intp]) -> None:
     """Baselines of these agents from zero; `samples` too, so that they are judged again only when enough is known."""
-    for name in (*NORMAL, "spread2", "own2", "lagged2", "ranks_limit", "block_left", "calibration", "repeats", "chances"):
+    for name in (*NORMAL, *episodes.NORMAL, "spread2", "own2", "lagged2", "ranks_limit", "block_left", "calibration", "repeats", "chances"):
         arena.refill(name, agents)
     arena["samples"][agents] = np.where(arena["samples"][agents] > 0, 1, 0)

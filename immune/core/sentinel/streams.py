@@ -82,7 +82,7 @@ class StreamTable:
         self.floors = np.array([s.floor for s in continuous], dtype=np.float32)[:, None]
         by_name = {spec.name: column for column, spec in enumerate(schema.specs)}
         self._latency, self._input, self._output = by_name["latency_ms"], by_name["input_tokens"], by_name["output_tokens"]
-        self._cost, self._context = by_name["cost_usd"], by_name["context_tokens"]
+        self._cost, self._context, self._tools = by_name["cost_usd"], by_name["context_tokens"], by_name["tool_calls"]
 
     def __len__(self) -> int:
         return len(self.streams)
@@ -143,6 +143,11 @@ class StreamTable:
         if stream.scale == "logit":
             return (1 / (1 + np.exp(-scaled))).astype(np.float32)
         return np.maximum(np.expm1(np.minimum(scaled, np.float32(60))) / np.float32(stream.unit), np.float32(0))
+
+    @property
+    def task_columns(self) -> NDArray[np.intp]:
+        """Columns of input tokens, output tokens, cost and tool calls."""
+        return np.array([self._input, self._output, self._cost, self._tools], dtype=np.intp)
 
     @property
     def context_column(self) -> int:

@@ -48,6 +48,7 @@ class Lent:
     borrowed, depth  how many samples the shares count for, and how many they rest on
     calibration  block variance · humble  samples at which surprise counts ``sqrt(1/2)`` · dependent  the type remembers itself, or a count
     memory  phi of the type, (continuous, n), and how many of the agent's own samples it counts for
+    common  how far the type has moved as a whole lately, in logs, (continuous, n)
     """
 
     share: Floats
@@ -59,6 +60,7 @@ class Lent:
     dependent: Mask
     memory: Floats
     memory_weight: Floats
+    common: Floats
 
 
 _LAST = np.float32(BINS - 1)

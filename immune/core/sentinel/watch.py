@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from immune.core.evidence import Assessment, Bands
 from immune.core.policy import DetectionPolicy
-from immune.core.sentinel import baseline, drift, eprocess, facts, silence, standing, stuck, surprise
+from immune.core.sentinel import baseline, drift, episodes, eprocess, facts, hard, silence, standing, stuck, surprise
 from immune.core.sentinel.arena import Arena, Block, Rows
 from immune.core.sentinel.baseline import Surroundings
 from immune.core.sentinel.cells import SAY_FROM, Cells, Place
@@ -29,6 +29,7 @@ from immune.core.sentinel.shared_cause import SharedCause
 from immune.core.sentinel.streams import StreamTable
 from immune.core.sentinel.surprise import Lent
 from immune.core.vitals import CONTEXT_FIELDS, Lexicon, Roster, SampleBatch, VitalSchema
+from immune.core.words import Words
 from immune.errors import InputError
 
 CHUNK = 1024
@@ -56,7 +57,7 @@ Index = NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """One chunk as read: x, seen, uniform (streams, n); types, at_us, step, steps (n,); repeats (vitals, n) raw continuous vitals."""
+    """One chunk as read: x, seen, uniform (streams, n); types, at_us, step, steps (n,); repeats (vitals, n) raw continuous vitals; values (vitals, n) all."""
 
     block: Block
     types: NDArray[np.int32]
@@ -68,6 +69,7 @@ class Reading:
     steps: NDArray[np.int32]
     uniform: Floats
     repeats: Floats
+    values: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +92,10 @@ class Sentinel:
     def __init__(self, *, roster: Roster, lexicon: Lexicon, schema: VitalSchema, policy: DetectionPolicy, period_us: int, seed: int = 0) -> None:
         self.roster, self.lexicon, self.policy, self.seed = roster, lexicon, policy, seed
         self.period_s = period_us / US
-        self.threshold_nats = eprocess.alarm_nats(self.period_s, policy.false_alarms_per_agent_day)
+        self.threshold_nats = self._nats_for(1)
         self.table = StreamTable(schema)
         streams, smooth = len(self.table), self.table.continuous
-        self._cap = eprocess.cap_for(self.threshold_nats, 2 * streams + 1)
+        self._cap = eprocess.cap_for(self._nats_for(self.roster.limit), 2 * streams + 1)
         self.arena = Arena()
         baseline.declare(self.arena, streams, smooth)
         surprise.declare(self.arena, streams)
@@ -102,11 +104,16 @@ class Sentinel:
         silence.declare(self.arena)
         stuck.declare(self.arena, self.table.first_ratio)
         facts.declare(self.arena)
+        hard.declare(self.arena)
+        episodes.declare(self.arena)
         standing.declare(self.arena, streams, smooth)
         self.peers = Peers(streams, smooth)
         self.cells = Cells(smooth)
+        self.episodes = episodes.Episodes(self.table.task_columns, seed, self._cap)
         self.shared = SharedCause(self.table.names, self.threshold_nats)
         self._writer = FindingWriter(self.table, policy, self.threshold_nats)
+        self._limits = hard.limits_of(policy, schema)
+        self._output = self.table.names.index("output_tokens")
         self._types = np.zeros(0, dtype=np.int32)
         self._rounds = 0
         self.probes = 0
@@ -116,9 +123,22 @@ class Sentinel:
         """Score the batch, then learn from it; several samples of an agent are taken in rounds, in time order."""
         self._enroll()
         self._changed = []
+        self.shared.taken_over = []
         for rows in _rounds(batch.agent):
             self._round(batch if rows is None else batch.take(rows))
         return self._assess(now_us)
+
+    def heed(self, words: Words, now_us: int) -> None:
+        """What people have said, from now on; all of it, each time."""
+        self._writer.words = words
+        if words.announced or self.shared.expecting:
+            self.shared.announce([self._cohort(name, value) for name, value in words.announced], now_us)
+
+    def _cohort(self, name: str, value: str) -> tuple[str, int]:
+        if name == "fleet":
+            return "", -1
+        words = {"type": self.roster.types, "service": self.roster.services}.get(name, self.lexicon)
+        return name, words.code(value)
 
     def hold(self, agents: Sequence[int]) -> None:
         """Stop learning from these agents: an incident is open, or they are contained."""
@@ -142,6 +162,7 @@ class Sentinel:
         standing.reset_evidence(self.arena, chosen)
         standing.forget_normal(self.arena, chosen)
         self.cells.forget(chosen)
+        self.episodes.forget(chosen)
 
     def retire(self, agents: Sequence[int]) -> None:
         """Neither silent nor judged until they send again."""
@@ -158,18 +179,19 @@ class Sentinel:
     @property
     def layout(self) -> str:
         """What a snapshot must have been made for: a short hash of the arrays' names, types and shapes, and of the format's number."""
-        arenas = (self.arena, self.peers.arena, self.cells.curves, self.cells.agents, self.cells.types)
+        arenas = (self.arena, self.peers.arena, self.cells.curves, self.cells.agents, self.cells.types, self.episodes.ledger)
         text = "|".join([str(FORMAT), *self.table.names, *(arena.layout for arena in arenas)])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def snapshot(self) -> bytes:
         """Everything learned and every open judgement, bit for bit."""
-        parts = [self.arena.pack(), self.peers.arena.pack(), *self.cells.pack(), self.shared.pack()]
+        parts = [self.arena.pack(), self.peers.arena.pack(), *self.cells.pack(), self.shared.pack(), *self.episodes.pack()]
         head = {
             "layout": self.layout,
             "rounds": self._rounds,
             "cells": self.cells.counters,
             "probes": self.probes,
+            "flushes": self.episodes.flushes,
             "lengths": [len(part) for part in parts],
         }
         return json.dumps(head, separators=(",", ":")).encode() + b"\n" + b"".join(parts)
@@ -199,7 +221,8 @@ class Sentinel:
         self.cells.unpack(parts[2:5])
         self.cells.counters = head["cells"]
         self.shared.unpack(parts[5])
-        self._rounds, self.probes = head["rounds"], head["probes"]
+        self.episodes.unpack(parts[6:9])
+        self._rounds, self.probes, self.episodes.flushes = head["rounds"], head["probes"], head["flushes"]
         self._types = np.zeros(0, dtype=np.int32)
 
     def _enroll(self) -> None:
@@ -210,7 +233,14 @@ class Sentinel:
         self.arena.grow(size)
         self.peers.grow(len(self.roster.types))
         self.cells.grow(size, len(self.roster.types))
+        self.episodes.grow(size, len(self.roster.types))
         self.shared.enroll(self._types, self.roster.service_codes())
+        self.threshold_nats = self._writer.threshold_nats = self.shared.threshold_nats = self._nats_for(size)
+
+    def _nats_for(self, agents: int) -> float:
+        """From the budget alone: per agent, or the whole fleet's divided by its agents, whichever is stricter."""
+        budget, fleet = self.policy.false_alarms_per_agent_day, self.policy.false_alarms_per_fleet_day
+        return eprocess.alarm_nats(self.period_s, min(budget, fleet / max(agents, 1)) if fleet > 0 else budget)
 
     def _round(self, batch: SampleBatch) -> None:
         agents = batch.agent.astype(np.intp)
@@ -218,15 +248,20 @@ class Sentinel:
         silence.arrive(self.arena, here, batch.at_us, batch.status, self.policy)
         self._changed += facts.arrive(self.arena, here, batch.at_us, batch.codes)
         told = ~np.logical_and.reduce(np.isnan(batch.values), axis=1)
+        over = agents[silence.resting(batch.status)]
         if np.count_nonzero(told) < len(told):
             batch, agents = batch.take(told), agents[told]
         if not len(agents):
+            self.episodes.rest(self.arena, over)
             return
+        if self._limits.any:
+            hard.arrive(self.arena, _neighbours(agents), batch.at_us, batch.values, self._limits)
         self._rounds += 1
         place = self.cells.place(agents, self._types[agents], batch.codes[:, TASK], batch.step, self._rounds)
         keys = sample_keys(self.seed, agents, batch.at_us)
         for rows, part in _chunks(agents):
             self._score(rows, part, agents, batch, keys, place)
+        self.episodes.rest(self.arena, over)
         if self._rounds % REFRESH_ROUNDS == 0:
             size = self.arena.size
             self.peers.refresh(
@@ -237,6 +272,9 @@ class Sentinel:
                 self.arena["calibration"][:, :size],
                 baseline.memory(self.arena, size),
             )
+            self.peers.move_together(self._types, self.arena["drift_mean"][:, :size])
+        if self._rounds % episodes.FLUSH_ROUNDS == 0:
+            self.episodes.flush(self.arena, self._types, self.threshold_nats)
         self.shared.advance(self.arena, int(batch.at_us.max()))
 
     def _score(self, rows: Rows, part: slice, all_agents: Index, batch: SampleBatch, keys: NDArray[np.uint64], place: Place | None) -> None:
@@ -246,6 +284,7 @@ class Sentinel:
         reading = self._read(block, all_agents[part], batch if whole else batch.take(np.arange(part.start, part.stop)), keys[part])
         here = None if place is None else place.part(part)
         judgement = self._judge(reading, None if here is None else self._surroundings(block, here))
+        self.episodes.follow(block, reading.values, reading.x[self._output], reading.step, reading.steps, reading.at_us, here)
         self._learn(reading, judgement, here)
         block.commit()
 
@@ -263,7 +302,17 @@ class Sentinel:
         repeats = values[table.columns[: table.first_ratio]].astype(np.float32)
         lent = self.peers.lent(types, block.rows)
         return Reading(
-            block=block, types=types, lent=lent, at_us=batch.at_us, x=x, seen=seen, step=batch.step, steps=steps, uniform=uniform, repeats=repeats
+            block=block,
+            types=types,
+            lent=lent,
+            at_us=batch.at_us,
+            x=x,
+            seen=seen,
+            step=batch.step,
+            steps=steps,
+            uniform=uniform,
+            repeats=repeats,
+            values=values,
         )
 
     def _judge(self, reading: Reading, around: Surroundings | None) -> Judgement:
@@ -286,11 +335,11 @@ class Sentinel:
         np.copyto(g, 0, where=~judged)
         bets = surprise.rare_bets(block, bins[smooth:], smooth, lent)
         learning = ~block["held"] & ((block["nats"] < HOLD_SHARE * self.threshold_nats) | standing.probing(block))
-        drift.advance(block, residuals.residual, reading.seen[:smooth] & told[:smooth], told[:smooth] & learning, self._cap)
+        drift.advance(block, residuals.residual, residuals.phi, reading.seen[:smooth] & told[:smooth], told[:smooth] & learning, lent, self._cap)
         evidence = eprocess.advance(block["sr"], g, judged, self._cap, bets)
         ready = block["samples"] >= self.policy.min_samples
         frozen = stuck.advance(block, reading.repeats, ready, learning, reading.at_us, self._cap)
-        slow = np.maximum(*block["sr"][:, drift.ROW, :smooth]) > np.maximum(*evidence[:, :smooth])
+        slow = np.maximum.reduce(block["sr"][:, drift.ROWS, :smooth], axis=(0, 1)) > np.maximum(*evidence[:, :smooth])
         usual = residuals.expected + np.where(slow, block["reference"] - block["level"][:smooth], np.float32(0))
         expected = np.concatenate([usual, block["level"][smooth:]])
         deviation = x - expected
@@ -306,7 +355,7 @@ class Sentinel:
         """
         active = np.maximum(np.add.reduce(known, axis=0, dtype=np.float32), np.float32(1))
         total = np.add.reduce((evidence * self.table.counted).reshape(-1, len(active)), axis=0) + frozen
-        statistic = total / (2 * active + 1)
+        statistic = episodes.mix(block, total / (2 * active + 1))
         paced = block["pace_count"] >= self.policy.min_samples
         pace = np.where(paced, np.minimum(np.maximum(block["pace"], np.float32(0.001)), np.float32(600)), np.float32(self.period_s))
         nats: Floats = np.log(np.maximum(statistic, np.float32(1e-3)) * (pace * np.float32(1 / self.period_s)))
@@ -362,6 +411,8 @@ class Sentinel:
         silent = gap_share >= 1
         idle = silence.resting(arena["status"][:size]) & (arena["last_at"][:size] >= 0)
         nats = np.maximum(arena["nats"][:size], gap_share * np.float32(self.threshold_nats) * (gap_share > HOLD_SHARE))
+        if self._limits.any:
+            nats = np.where(hard.standing(arena, now_us), np.maximum(nats, np.float32(self.threshold_nats)), nats)
         findings, cohorts = self._writer.write(arena, self.shared, self.lexicon, self.roster, nats, gap_share, limit, now_us)
         return Assessment(
             now_us=now_us,
@@ -374,6 +425,7 @@ class Sentinel:
             findings=findings,
             cohorts=cohorts,
             facts=facts.in_words(self._changed, self.lexicon),
+            taken_over=tuple(self.shared.taken_over),
         )
 
 

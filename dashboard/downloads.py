@@ -1,0 +1,178 @@
+"""What people carry away: lists as CSV that no spreadsheet executes, an incident as a post-mortem."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flask import Response
+
+from dashboard import documents, possible
+from dashboard.encoding import encode
+from dashboard.problems import ProblemError
+from dashboard.projection import Projection
+from dashboard.routing import Ask, document
+from immune.core.state import IncidentState
+from immune.reports import documents as shared
+from immune.reports.chronicle import stage_of
+from immune.reports.words import in_words
+
+Document = dict[str, Any]
+DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "\0")
+
+
+def with_csv(ask: Ask, found: Document, name: str) -> Response:
+    """The document; or, for ``?format=csv``, its list as a file, for ``?format=json`` the same as a JSON file."""
+    wanted = ask.query("format")
+    if wanted not in ("", "csv", "json"):
+        raise ProblemError(400, "not a format", field="format", value=wanted, way_out="csv or json")
+    if not wanted:
+        return document(ask, found)
+    rows = found[name] if name in found else found["events"]
+    run_id = found.get("run_id") or "all"
+    response = (
+        Response(csv_text(rows), content_type="text/csv; charset=utf-8")
+        if wanted == "csv"
+        else Response(encode(found), content_type="application/json")
+    )
+    response.headers["Content-Disposition"] = f'attachment; filename="immune-{name}-{run_id}.{wanted}"'
+    return response
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """RFC 4180 with a header. A cell that a spreadsheet would take for a formula gets an apostrophe before it."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow([guarded(name) for name in names])
+    for row in rows:
+        writer.writerow([cell(row.get(name)) for name in names])
+    return out.getvalue()
+
+
+def cell(value: Any) -> str:
+    """One value as a cell: figures as they are, text guarded, nested things as JSON."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return f"{value:.12g}" if isinstance(value, float) else str(value)
+    if isinstance(value, str):
+        return guarded(value)
+    if isinstance(value, list) and all(isinstance(item, (str, int, float)) for item in value):
+        return guarded(" ".join(str(item) for item in value))
+    return guarded(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def guarded(text: str) -> str:
+    """Text that stays text in a spreadsheet, whatever it begins with."""
+    return "'" + text if text.lstrip(" \ufeff").startswith(DANGEROUS) or text.startswith(DANGEROUS) else text
+
+
+# -- post-mortem -------------------------------------------------------------------------------------------------------------
+
+
+def incident_of(ask: Ask, projection: Projection) -> IncidentState:
+    """The incident of the path. Raises ProblemError 404."""
+    incident = projection.state.incidents.get(ask.id)
+    if incident is None:
+        raise ProblemError(404, "no such incident in this run", field="id", value=ask.id, way_out="see /api/incidents")
+    return incident
+
+
+def incident_story(ask: Ask, projection: Projection) -> Document:
+    """Everything about one incident: evidence, decisions, who, effect, course."""
+    state, incident = projection.state, incident_of(ask, projection)
+    plans = [plan for plan in state.plans.values() if plan.incident_id == incident.incident_id]
+    with ask.site.sources.journal() as journal:
+        events = journal.read(projection.run_id, after_seq=incident.opened_seq - 1, limit=state.seq - incident.opened_seq + 1)
+        own = [one for one in events if one.correlation_id == incident.incident_id or one.seq == incident.opened_seq]
+    timeline = []
+    for envelope in own:
+        stage, tone = stage_of(envelope.event())
+        timeline.append({**documents.event_document(envelope), "stage": stage or envelope.kind.replace("_", " "), "tone": tone})
+    return {
+        "run_id": state.run_id,
+        "seq": state.seq,
+        "at": shared.when(state.at_us),
+        "past": projection.past,
+        "incident": {**shared.incident_document(incident), "open": incident.open},
+        "feedback": [{"verdict": verdict, "by": by} for verdict, by in incident.feedback],
+        "approvals": [documents.approval_view(projection, one) for one in state.approvals.values() if one.incident_id == incident.incident_id],
+        "plans": [shared.plan_document(plan) for plan in plans],
+        "containments": [shared.containment_document(one) for one in state.containments.values() if one.incident_id == incident.incident_id],
+        "deciders": sorted({one.actor for one in own if one.actor.startswith("person:")}),
+        "timeline": timeline,
+        "actions": possible.for_incident(ask, projection, incident.open, any(plan.live for plan in plans)),
+    }
+
+
+def post_mortem(story: Document) -> str:
+    """The story of an incident as Markdown, to be carried on by hand."""
+    incident = story["incident"]
+    top = incident["diagnosis"][0] if incident["diagnosis"] else None
+    looks = f"{in_words(top['kind'])} ({top['confidence']:.0%})" if top else "unknown"
+    lines = [
+        f"# Post-mortem: {incident['id']}",
+        "",
+        f"- Run: {_code(story['run_id'])}",
+        f"- Agents: {', '.join(_code(agent) for agent in incident['agents'])}",
+        f"- First symptom: {incident['onset_at']}",
+        f"- Noticed: {incident['opened_at']}",
+        f"- Over: {incident['closed_at'] or 'not yet'} ({in_words(incident['outcome'])}{_because(incident['reason'])})",
+        f"- Severity at its height: {incident['peak_severity']:.1f} of 10 ({_text('; '.join(incident['severity_why']))})",
+        f"- Looked like: {looks}",
+        f"- People who decided: {', '.join(_code(who) for who in story['deciders']) or 'nobody'}",
+        "",
+        "## Evidence",
+        "",
+        "| vital | direction | observed | expected | ratio | evidence in nats | since |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {in_words(one['vital'])} | {one['direction']} | {one['observed']:.4g} | {one['expected']:.4g} "
+        f"| {one['ratio']:.3g} | {one['nats']:.1f} | {one['onset_at']} |"
+        for one in incident["evidence"]
+    ]
+    lines += ["", "## Decisions", ""]
+    lines += [_decision_line(one) for one in story["approvals"]] or ["Nobody was asked."]
+    lines += ["", "## What was done, and its effect", ""]
+    for plan in story["plans"]:
+        steps = ", ".join(f"{in_words(step['action'])} ({step['status']})" for step in plan["steps"])
+        lines.append(f"- {plan['id']}: {steps}; {plan['status']}{', ' + plan['outcome'] if plan['outcome'] else ''}{_because(plan['reason'])}")
+    lines += [
+        f"- {one['id']}: {one['level']} from {one['since']} to {one['ended_at'] or 'now'} ({_text(one['reason'])})" for one in story["containments"]
+    ]
+    lines += ["", "## Timeline", ""]
+    lines += [f"- {one['at']} **{one['stage']}** {_text(one['says'])} ({_code(one['actor'])}, {one['id']})" for one in story["timeline"]]
+    lines += ["", "## What we learn from it", "", "(to be written by people)", ""]
+    return "\n".join(lines)
+
+
+def _decision_line(one: Document) -> str:
+    who = f" by {_code(one['decided_by'])} at {one['decided_at']}" if one["decided_by"] else ""
+    asked = f"{one['id']} asked by {_code(one['requested_by'])} at {one['requested_at']} (rule {_code(one['rule'])})"
+    return f"- {asked}: {one['status']}{who}{_because(one['reason'])}"
+
+
+def _because(reason: str | None) -> str:
+    return f": {_text(reason)}" if reason else ""
+
+
+def _text(text: str) -> str:
+    """Text that Markdown leaves alone: nothing in it becomes markup, a link or HTML."""
+    flat = " ".join(text.split())
+    return "".join("\\" + char if char in "\\`*_{}[]<>()#!|~&" else char for char in flat)
+
+
+def _code(text: str) -> str:
+    """Text as a code span that its own backticks cannot end."""
+    flat = " ".join(text.split())
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", flat)), default=0))
+    pad = " " if "`" in flat else ""
+    return f"{fence}{pad}{flat}{pad}{fence}"

@@ -1,0 +1,67 @@
+// Approve, reject, snooze, undo, heal now: the same everywhere a request is shown.
+import { post, session } from "./api.js";
+import { askFor, toast } from "./dialogs.js";
+import { words } from "./format.js";
+import { action } from "./parts.js";
+import { may } from "./may.js";
+import { h } from "./dom.js";
+import { left } from "./format.js";
+
+const REASON = { name: "reason", label: "Reason", type: "long", required: true };
+const steps = (one) => (one.plan ? one.plan.steps.map((step) => words(step.action)).join(", then ") : one.level);
+const typed = (one) => (one.confirm ? [{ name: "confirm", label: `This cannot be undone. Type ${one.confirm}`, match: one.confirm, required: true }] : []);
+
+export function approve(one) {
+  return askFor({
+    title: `Approve ${one.id}`,
+    text: [`${steps(one)} for ${one.subject}`, one.irreversible.length ? `Cannot be undone: ${one.irreversible.map(words).join(", ")}` : "It can be undone. Nothing starts before the undo window is over."],
+    fields: [...typed(one), { name: "reason", label: "Reason (optional)", type: "long" }],
+    ok: "Approve",
+    danger: one.irreversible.length > 0,
+    send: (values) => post(`/api/approvals/${encodeURIComponent(one.id)}/approve`, { plan_hash: one.plan_hash, ...values }),
+  }).then((answer) => answer && toast(`${one.id} approved; it starts when the undo window is over`));
+}
+
+export function reject(one) {
+  return askFor({
+    title: `Reject ${one.id}`,
+    text: `${steps(one)} for ${one.subject}`,
+    fields: [REASON],
+    ok: "Reject",
+    danger: true,
+    send: (values) => post(`/api/approvals/${encodeURIComponent(one.id)}/reject`, { plan_hash: one.plan_hash, ...values }),
+  }).then((answer) => answer && toast(`${one.id} rejected`));
+}
+
+export function snooze(one) {
+  return askFor({
+    title: `Snooze ${one.id}`,
+    text: "It goes on waiting, and expires as it would.",
+    fields: [{ name: "minutes", label: "Minutes", type: "number", value: 5, required: true }],
+    ok: "Snooze",
+    send: (values) => post(`/api/approvals/${encodeURIComponent(one.id)}/snooze`, values),
+  }).then((answer) => answer && toast(`${one.id} is quiet for a while`));
+}
+
+export function undo(one) {
+  return askFor({ title: `Take ${one.id} back`, text: "The plan will not start; the request counts as rejected.", fields: [{ ...REASON, required: false, label: "Reason (optional)" }], ok: "Take it back", send: (values) => post(`/api/approvals/${encodeURIComponent(one.id)}/undo`, values) }).then(
+    (answer) => answer && toast(`${one.id} taken back`),
+  );
+}
+
+export function healNow(one) {
+  return askFor({ title: `Heal ${one.subject} now`, text: "Decided by you, by name, at once.", fields: typed(one), ok: "Heal now", danger: true, send: (values) => post(`/api/approvals/${encodeURIComponent(one.id)}/heal-now`, values) }).then(
+    (answer) => answer && toast(`${one.subject} is being healed`),
+  );
+}
+
+/** The buttons of a request for the person who looks. */
+export function buttons(one, liveRun) {
+  const who = may("approver", liveRun);
+  if (one.status === "pending") {
+    return [action("Approve", who, () => approve(one), { primary: true }), action("Reject", who, () => reject(one), { danger: true }), action("Snooze", session.name ? { allowed: true } : { allowed: false, why: "log in first" }, () => snooze(one))];
+  }
+  if (one.status === "granted") return [action("Undo", who, () => undo(one), { danger: true }), one.not_before ? h("span.quiet", {}, left(one.not_before)) : null];
+  if (one.status === "rejected") return [action("Heal now", one.heal_now === false ? { allowed: false, why: "only while its incident is open" } : who, () => healNow(one))];
+  return [];
+}

@@ -1,0 +1,71 @@
+// Figures, times and words as people read them. Times are local, UTC stands in the title.
+import { h } from "./dom.js";
+
+const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+const FULL = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium", hour12: false });
+
+export const words = (text) => String(text ?? "").replaceAll("_", " ");
+export const clock = (iso) => (iso ? CLOCK.format(new Date(iso)) : "–");
+
+/** A time element: local, with UTC on hover. */
+export function time(iso, { full = false } = {}) {
+  if (!iso) return h("span.quiet", {}, "–");
+  const date = new Date(iso);
+  return h("time", { datetime: iso, title: `${iso.slice(0, 19).replace("T", " ")} UTC` }, (full ? FULL : CLOCK).format(date));
+}
+
+export function span(seconds) {
+  const s = Math.max(0, Math.round(seconds));
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
+  if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+  return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
+}
+
+let offset = 0;
+/** The dashboard's clock, so that ages do not depend on this machine's. */
+export const now = () => Date.now() + offset;
+export function setClock(iso) {
+  offset = Date.parse(iso) - Date.now();
+}
+
+/** Elements with data-since or data-until are kept counting by `tickAges`. */
+export function age(iso) {
+  return iso ? h("span", { dataset: { since: iso }, title: iso }, `${span((now() - Date.parse(iso)) / 1000)} ago`) : h("span.quiet", {}, "never");
+}
+export function left(iso) {
+  return iso ? h("span", { dataset: { until: iso }, title: iso }, leftText(iso)) : "";
+}
+const leftText = (iso) => {
+  const seconds = (Date.parse(iso) - now()) / 1000;
+  return seconds > 0 ? `${span(seconds)} left` : "over";
+};
+export function tickAges(from = document) {
+  for (const element of from.querySelectorAll("[data-since]")) element.textContent = `${span((now() - Date.parse(element.dataset.since)) / 1000)} ago`;
+  for (const element of from.querySelectorAll("[data-until]")) element.textContent = leftText(element.dataset.until);
+}
+
+export function figure(value, digits = 3) {
+  if (value === null || value === undefined || Number.isNaN(value)) return "–";
+  if (value !== 0 && (Math.abs(value) >= 1e6 || Math.abs(value) < 1e-3)) return Number(value).toExponential(2);
+  return Number(value).toLocaleString(undefined, { maximumSignificantDigits: Math.max(digits, Math.abs(value) >= 1000 ? 6 : digits) });
+}
+export const percent = (share) => (share === null || share === undefined ? "–" : `${Math.round(100 * share)} %`);
+export const actor = (name) => String(name ?? "").replace(/^(person|policy|agent):/, (_, kind) => (kind === "person" ? "" : `${kind} `));
+
+/** An id that is copied when pressed. */
+export function copyable(text) {
+  return h(
+    "button.id.copy",
+    {
+      type: "button",
+      title: "Copy",
+      dataset: { means: `copy:${text}` },
+      onclick: (event) => {
+        navigator.clipboard?.writeText(text);
+        event.currentTarget.classList.add("copied");
+      },
+    },
+    text,
+  );
+}

@@ -1,0 +1,58 @@
+// The life of a page: load its twin, draw it, draw it again when it may read differently; loading, empty and error states.
+import { $, h, fill } from "./dom.js";
+import { get, Problem } from "./api.js";
+import { on, live } from "./stream.js";
+
+const AGAIN_MS = 120;
+
+/**
+ * Load `path()` and `draw` it into the page, now and whenever `concerns(news)` says so. `into` shows loading and errors.
+ * Draws are never closer than AGAIN_MS, and one load is under way at a time.
+ */
+export function livePage({ path, draw, into, concerns = () => true, beats = false }) {
+  let loading = false;
+  let again = false;
+  let timer = 0;
+  let seen = Infinity;
+  const load = async () => {
+    timer = 0;
+    if (loading) return void (again = true);
+    loading = true;
+    try {
+      const found = await get(path());
+      seen = found.seq ?? Infinity;
+      draw(found);
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      fill($(into), failure(error, load));
+    } finally {
+      loading = false;
+      if (again) {
+        again = false;
+        soon();
+      }
+    }
+  };
+  const soon = () => {
+    timer ||= setTimeout(load, AGAIN_MS);
+  };
+  on("change", (news) => concerns(news) && soon());
+  on("reset", soon);
+  on("hello", (hello) => seen < hello.seq && soon());
+  if (beats) on("beat", soon);
+  document.addEventListener("session", soon);
+  load();
+  return { again: soon, live };
+}
+
+export function failure(error, retry) {
+  return h(
+    "div.panel",
+    { role: "alert" },
+    h("p.error", {}, error.message),
+    error.requestId ? h("p.quiet", {}, "Request id ", h("code", {}, error.requestId)) : null,
+    h("button", { type: "button", onclick: retry }, "Try again"),
+  );
+}
+
+export const empty = (...text) => h("p.quiet", {}, ...text);

@@ -1,0 +1,71 @@
+import { $, fill, h } from "../dom.js";
+import { get, post } from "../api.js";
+import { askFor, toast } from "../dialogs.js";
+import { livePage, empty } from "../page.js";
+import { age, copyable, words } from "../format.js";
+import { agentAct, agentTwin, here, ownId } from "../moment.js";
+import { action, diagnosis, evidence, facts, incidentLink, plan, timelineItem } from "../parts.js";
+import { drawCharts } from "../charts.js";
+import { on } from "../stream.js";
+import { severity, state } from "../words.js";
+
+const id = ownId();
+const REASON = { name: "reason", label: "Reason", type: "long", required: true };
+let seq = 0;
+
+const acts = {
+  contain: ["Contain", [{ name: "level", label: "Level", options: ["throttled", "restricted", "isolated", "evicted"], required: true }, REASON]],
+  release: ["Release", [REASON]],
+  reset_baseline: ["Reset baseline", [REASON]],
+  mute: ["Mute", [{ name: "until", label: "Until", type: "datetime-local", required: true }, REASON]],
+  report: ["Report sick", [REASON]],
+};
+
+function act(verb) {
+  const [title, fields] = acts[verb];
+  const send = (values) => post(agentAct(id, verb.replace("_", "-")), values.until ? { ...values, until: new Date(values.until).toISOString() } : values);
+  return askFor({ title: `${title}: ${id}`, fields, ok: title, danger: verb === "contain", send }).then((answer) => answer && toast(`${title}: done`));
+}
+
+async function heal(now) {
+  let look;
+  try {
+    look = await post(agentAct(id, "heal"), { dry_run: true });
+  } catch (problem) {
+    return toast(problem.message, { bad: true });
+  }
+  const lasting = look.risk.cannot_be_undone;
+  const fields = now && lasting.length ? [{ name: "confirm", label: `This cannot be undone (${lasting.map(words).join(", ")}). Type ${id}`, match: id, required: true }] : [];
+  const text = [`${look.steps.map((step) => words(step.action)).join(", then ")}; tier ${look.risk.tier}`, look.would_ask_a_person && !now ? "A person will be asked." : ""];
+  return askFor({ title: now ? `Heal ${id} now` : `Ask for a plan for ${id}`, text, fields, ok: now ? "Heal now" : "Ask", danger: now, send: (values) => post(agentAct(id, "heal"), { now, ...values }) }).then((answer) => answer && toast("Done"));
+}
+
+function draw(found) {
+  const one = found.agent;
+  seq = found.seq;
+  document.title = `${one.id} · Immune`;
+  fill($("#agent-head"), h("h1", {}, one.id, " ", state(one.state)), facts(
+    ["Type", one.type || "–"], ["Service", one.service || "–"], ["Severity", severity(one.severity)],
+    ["Containment", one.desired === one.observed ? one.observed : h("strong.tone-bad", {}, `NOT ${one.desired}: ${one.observed} is in force`)],
+    ["Last seen", age(one.last_seen)], ["Incident", incidentLink(one.incident) ?? "none open"],
+    found.learning.learning ? ["Baseline", `${found.learning.samples ?? "?"} of ${found.learning.needed}`] : null,
+    ["Id", copyable(one.id)], found.grafana ? ["Grafana", h("a", { href: found.grafana, rel: "noreferrer" }, "same window")] : null,
+  ));
+  const may = found.actions;
+  fill($("#actions"), action("Contain", may.contain, () => act("contain"), { danger: true }), action("Release", may.release, () => act("release")), action("Heal", may.heal, () => heal(false)), action("Heal now", may.heal_now, () => heal(true)), action("Reset baseline", may.reset_baseline, () => act("reset_baseline")), action("Mute", may.mute, () => act("mute")), action("Report sick", may.report, () => act("report")));
+  const incident = found.incidents.find((other) => other.id === one.incident) ?? found.incidents[0];
+  fill($("#why"), incident ? [h("p", {}, incidentLink(incident.id), ` opened at severity ${incident.peak_severity.toFixed(1)}`), diagnosis(incident), evidence(incident)] : empty(found.learning.learning ? `It is learning: baseline ${found.learning.samples ?? 0} of ${found.learning.needed}.` : "No incident of this agent is on record."));
+  fill($("#timeline"), found.timeline.map(timelineItem));
+  fill($("#plans"), found.plans.length ? found.plans.map(plan) : empty("No plans."));
+}
+
+const range = () => ({ from: here().get("from") ?? "", to: here().get("to") ?? "" });
+async function charts() {
+  const found = await get(`/api/series?${agentTwin(id, { points: 500, ...range() }).split("?")[1]}`).catch(() => null);
+  if (found) drawCharts($("#charts"), $("#chart-tools"), found, charts);
+}
+
+livePage({ path: () => agentTwin(id), draw, into: "#agent-head", concerns: (news) => news.events.some((one) => one.subject === id || one.incident) });
+charts();
+let beats = 0;
+on("beat", () => { if (++beats % 2 === 0 && !range().to && !document.hidden) charts(); });

@@ -1,0 +1,19 @@
+import { $, fill } from "../dom.js";
+import { approve, buttons, reject } from "../deciding.js";
+import { livePage } from "../page.js";
+import { onKey } from "../keys.js";
+import { ownId, twin } from "../moment.js";
+import { approvalCard } from "../parts.js";
+
+const id = ownId();
+let shown = null;
+
+livePage({
+  path: () => twin(`/api/approvals/${encodeURIComponent(id)}`),
+  draw: (found) => {
+    shown = found;
+    fill($("#waiting"), approvalCard(found.approval, buttons({ ...found.approval, heal_now: found.actions.heal_now.allowed || !found.actions.heal_now.why?.startsWith("only") })));
+  },
+  into: "#waiting",
+});
+for (const [key, act] of [["a", approve], ["r", reject]]) onKey(key, () => shown?.actions[key === "a" ? "approve" : "reject"].allowed && act(shown.approval));

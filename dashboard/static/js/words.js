@@ -1,0 +1,30 @@
+// States as text, icon and tone: colour never speaks alone.
+import { h } from "./dom.js";
+
+export const STATES = {
+  healthy: ["●", "good"],
+  learning: ["◔", "plain"],
+  idle: ["◦", "plain"],
+  suspected: ["▲", "warn"],
+  sick: ["✚", "bad"],
+  silent: ["∅", "warn"],
+  throttled: ["◒", "warn"],
+  restricted: ["◧", "warn"],
+  isolated: ["■", "bad"],
+  evicted: ["✕", "bad"],
+  retired: ["–", "plain"],
+};
+export const ORDER = ["evicted", "isolated", "restricted", "throttled", "sick", "suspected", "silent", "learning", "healthy", "idle", "retired"];
+export const ARROWS = { up: "↑", down: "↓", stuck: "=", silent: "∅" };
+
+export function state(word) {
+  const [icon, tone] = STATES[word] ?? ["·", "plain"];
+  return h("span.state", { class: `tone-${tone}` }, h("span", { "aria-hidden": "true" }, icon), word);
+}
+
+export const severityTone = (value) => (value >= 7 ? "bad" : value >= 3 ? "warn" : "plain");
+
+export function severity(value) {
+  if (!value) return h("span.quiet", {}, "0");
+  return h("span", { class: `tone-${severityTone(value)}`, title: "severity, 0 to 10" }, Number(value).toFixed(1));
+}

@@ -1,0 +1,106 @@
+"""What a long run lets go of: ended things beyond the newest so many. The journal has them all.
+
+A daemon that lives for months must not grow with its history, so its state keeps everything that is open, everything that
+open things refer to, and the newest ended ones. Whoever reads a whole run folds it with ``RunState(keep=0)``, which keeps all.
+Which things go depends on the events alone, so every fold of the same events forgets the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from immune.core import acts
+from immune.core import events as ev
+from immune.core.events import Event
+from immune.core.state import StateDraft
+
+T = TypeVar("T")
+
+SLACK = 32
+"""Forgetting sorts what there is, so it is done for this many at a time."""
+ROOM = 4
+"""Experience is small, and worth more than a past incident: this many times as much of it is kept."""
+
+
+def forget_ended(draft: StateDraft) -> None:
+    """Let go of the oldest ended things of every kind that has too many. To be called after each event of `GROWING`."""
+    keep = draft.base.keep
+    if keep:
+        needed = _Needed(draft)
+        _trim(draft, "plans", draft.plans, needed.plan, keep)
+        _trim(draft, "approvals", draft.approvals, needed.approval, keep)
+        _trim(draft, "containments", draft.containments, lambda one: one.active, keep)
+        _trim(draft, "tasks", draft.tasks, lambda one: one.task_id in draft.open_tasks, keep)
+        _trim(draft, "incidents", draft.incidents, needed.incident, keep)
+        _trim_first_come(draft, "memory", draft.memory, ROOM * keep)
+        _trim_first_come(draft, "failed_here", draft.failed_here, ROOM * keep)
+
+
+class _Needed:
+    """What open things refer to, worked out once it is asked for."""
+
+    def __init__(self, draft: StateDraft) -> None:
+        self.draft = draft
+        self._incidents: set[str] | None = None
+
+    def plan(self, plan: Any) -> bool:
+        """Open, or tried for an incident that is open: what was tried is not tried again."""
+        return plan.plan_id in self.draft.open_plans or plan.incident_id in self.draft.open_incidents
+
+    def approval(self, request: Any) -> bool:
+        """Open, or about an open incident: a person's no to it still counts."""
+        return request.request_id in self.draft.open_approvals or request.incident_id in self.draft.open_incidents
+
+    def incident(self, incident: Any) -> bool:
+        """Open, or the ground of something that is still in force."""
+        if self._incidents is None:
+            draft = self.draft
+            held = {draft.containments[one].incident_id for one in draft.active_containments}
+            planned = {draft.plans[one].incident_id for one in draft.open_plans}
+            asked = {draft.approvals[one].incident_id for one in draft.open_approvals}
+            self._incidents = held | planned | asked
+        return incident.open or incident.incident_id in self._incidents
+
+
+def _trim(draft: StateDraft, name: str, items: dict[str, T], needed: Callable[[Any], bool], keep: int) -> None:
+    if len(items) <= keep + SLACK:
+        return
+    ended = [key for key, one in sorted(items.items(), key=_age) if not needed(one)]
+    gone = ended[: max(0, len(items) - keep)]
+    for key in gone:
+        del items[key]
+    _count(draft, name, len(gone))
+
+
+def _age(item: tuple[str, Any]) -> tuple[int, str]:
+    key, one = item
+    return one.opened_seq if hasattr(one, "opened_seq") else one.seq, key
+
+
+def _trim_first_come(draft: StateDraft, name: str, items: dict[str, T], keep: int) -> None:
+    gone = max(0, len(items) - keep)
+    for key in list(items)[:gone]:
+        del items[key]
+    _count(draft, name, gone)
+
+
+def _count(draft: StateDraft, name: str, gone: int) -> None:
+    if gone:
+        known: Mapping[str, int] = draft.scalar("forgotten")
+        draft.changes["forgotten"] = {**known, name: known.get(name, 0) + gone}
+
+
+GROWING: frozenset[type[Event]] = frozenset(
+    {
+        ev.IncidentOpened,
+        acts.Contained,
+        acts.PlanProposed,
+        acts.ApprovalRequested,
+        acts.TaskAssigned,
+        acts.ProbationEnded,
+        acts.Relapsed,
+        acts.MemoryInherited,
+    }
+)
+"""Events after which there may be more of something than before."""

@@ -1,0 +1,320 @@
+"""The life of a shared cause: who belongs to it, what it explains, how long it lasts, and when it becomes normal.
+
+A cause from outside (latency, retries, errors and nothing else) is over when its symptoms are; whoever still shows them is sick by itself.
+A change of behaviour (a deploy) lasts: its members stay explained for `MEMORY_US`, and their baselines take the change over once
+it was announced, or has lasted `LASTING_US`; each time that is told (`taken_over`), to be put on record.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from immune.core.sentinel import drift, standing
+from immune.core.sentinel.arena import Arena
+from immune.core.sentinel.cohorts import MEMORY_SD
+from immune.core.sentinel.eprocess import ROWS
+from immune.core.sentinel.facts import FACTS
+from immune.core.sentinel.quiet import Quiet
+
+US = 1_000_000
+NEVER_US = 1 << 62
+TOGETHER_US = 120 * US
+AFTERMATH_US = 180 * US
+"""A cause from outside is remembered this long after its symptoms."""
+MEMORY_US = 3600 * US
+"""A change of behaviour is: a small one takes that long to show in all its members."""
+LATE_US = 600 * US
+"""Evidence that began up to this long after a change of behaviour may be due to it."""
+LASTING_US = 900 * US
+"""A change of behaviour that lasts this long without anybody's word is taken over by its members' baselines."""
+ANNOUNCED_US = 90 * US
+"""The same with a person's word."""
+LEFT_OVER_US = 300 * US
+"""When a change of behaviour has not been seen for this long, those who still show it take it over: most of its members have."""
+SETTLED_SAMPLES = 60
+SETTLE_EVERY_US = 30 * US
+FROM_OUTSIDE = ("latency_ms", "latency_per_output_token", "retries", "errors")
+"""Streams that something outside the agents moves: few agents together are enough to look there."""
+FOLLOWS = {
+    "cost_usd": {"input_tokens", "output_tokens"},
+    "cost_per_token": {"input_tokens", "output_tokens"},
+    "latency_per_output_token": {"latency_ms", "output_tokens"},
+    "latency_ms": {"output_tokens"},
+    "input_tokens": {"context_tokens"},
+}
+STRONGER = 0.7
+"""Inside a shared cause, an agent this much further (in logs) than its peers and three of their spreads is sick by itself."""
+EXPECTED = math.log(6.0)
+"""What begins during an announced change is explained by it up to this, in logs; beyond, an agent is sick whatever was announced."""
+
+Index = NDArray[np.intp]
+TakenOver = tuple[tuple[int, ...], str, str]
+"""(agents, key of the cause, ``announced`` or ``lasting``)."""
+Symptom = tuple[int, int]
+"""(sign, stream), sign 0 up, 1 down."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Cause:
+    """A shared cause. told: it is an incident of its own · norms: median and spread of the log ratio of its agents, by symptom.
+
+    until_us  of a change that people announced: they expect it until then; 0 for the rest
+    settled_us  when baselines were last looked at that may take it over
+    """
+
+    key: str
+    field: str
+    code: int
+    onset_us: int
+    seen_us: int
+    nats: float
+    members: int
+    present: bool = True
+    told: bool = True
+    until_us: int = 0
+    settled_us: int = 0
+    agents: set[int] = dataclasses.field(default_factory=set)
+    symptoms: list[Symptom] = dataclasses.field(default_factory=list)
+    norms: dict[Symptom, tuple[float, float]] = dataclasses.field(default_factory=dict)
+
+
+class Causes:
+    """The shared causes in force or remembered. taken_over: baselines that took a change over, in this tick."""
+
+    def __init__(self, streams: tuple[str, ...]) -> None:
+        self.causes: dict[str, Cause] = {}
+        self.taken_over: list[TakenOver] = []
+        self.outside = np.array([name in FROM_OUTSIDE for name in streams])
+        self._names = streams
+        self._announced: dict[tuple[str, int], str] = {}
+        self.quiet = Quiet()
+        self._fixed: dict[str, NDArray[np.int32]] = {}
+        self._now_us = 0
+
+    def enroll(self, types: NDArray[np.int32], services: NDArray[np.int32]) -> None:
+        """Type and service of every agent."""
+        self._fixed = {"type": types, "service": services}
+
+    def codes(self, arena: Arena, field_name: str) -> NDArray[np.int32]:
+        """Which value of this field each agent has, (agents,)."""
+        fixed = self._fixed.get(field_name)
+        return arena["fact"][FACTS.index(field_name), : arena.size] if fixed is None else fixed
+
+    def inside(self, arena: Arena, cause: Cause) -> NDArray[np.bool_]:
+        """Who belongs to the cohort of a cause, (agents,)."""
+        if not cause.field:
+            return np.ones(arena.size, dtype=np.bool_)
+        belongs: NDArray[np.bool_] = self.codes(arena, cause.field) == cause.code
+        return belongs
+
+    @property
+    def expecting(self) -> bool:
+        """Whether a change is announced."""
+        return bool(self._announced)
+
+    def announce(self, cohorts: list[tuple[str, int]], now_us: int) -> None:
+        """Which cohorts people expect to change now: whatever begins in them is theirs, as long as it stays within `EXPECTED`."""
+        now_us = max(now_us, self._now_us)
+        for cohort in cohorts:
+            if cohort not in self._announced:
+                self._announced[cohort] = key = f"{cohort[0] or 'fleet'}:{cohort[1]}:announced:{now_us}"
+                self.causes[key] = Cause(
+                    key=key,
+                    field=cohort[0],
+                    code=cohort[1],
+                    onset_us=now_us,
+                    seen_us=now_us,
+                    nats=0.0,
+                    members=0,
+                    present=False,
+                    told=False,
+                    until_us=NEVER_US,
+                )
+        for cohort in [known for known in self._announced if known not in cohorts]:
+            key = self._announced.pop(cohort)
+            if key in self.causes:
+                self.causes[key].until_us = now_us
+
+    def expected(self, arena: Arena, agent: int) -> str:
+        """Key of an announced change that this agent belongs to, or "": its silence needs no other cause."""
+        for key in self._announced.values():
+            cause = self.causes.get(key)
+            if cause is not None and self.belongs(arena, cause, agent):
+                return key
+        return ""
+
+    def belongs(self, arena: Arena, cause: Cause, agent: int) -> bool:
+        """Whether an agent is of the cohort of a cause."""
+        return not cause.field or int(self.codes(arena, cause.field)[agent]) == cause.code
+
+    def of_behaviour(self, cause: Cause) -> bool:
+        """Whether the agents work otherwise, rather than something outside them."""
+        return cause.until_us > 0 or not all(self.outside[stream] for _, stream in cause.symptoms)
+
+    def follow(self, arena: Arena, now_us: int) -> None:
+        """Who shows what each cause explains now; which are over, and which have become normal."""
+        hot = arena["hot"]
+        for key, cause in list(self.causes.items()):
+            fresh = self.inside(arena, cause) & arena["present"][: arena.size]
+            moving: set[int] = set()
+            for sign, stream in cause.symptoms:
+                began = arena["onset"][stream, : arena.size] >= cause.onset_us - TOGETHER_US
+                moving |= set(np.flatnonzero(hot[sign, stream, : arena.size] & began & fresh).tolist())
+            if cause.until_us == NEVER_US:
+                moving |= self._stirred(arena, cause, fresh)
+                cause.members = max(cause.members, int(self.inside(arena, cause).sum()))
+            if cause.present or cause.until_us == NEVER_US:
+                cause.agents |= moving
+                self._widen(arena, cause)
+            if cause.symptoms and len(moving) >= max(2, (0.15 if cause.present else 0.3) * len(cause.agents)):
+                cause.seen_us, cause.present = now_us, True
+                self._measure(arena, cause, moving)
+            else:
+                cause.present = False
+            self._settle(arena, cause, now_us)
+            if cause.until_us != NEVER_US and now_us - max(cause.seen_us, cause.until_us) > (MEMORY_US if self.of_behaviour(cause) else AFTERMATH_US):
+                drift.start_anew(arena, np.array(sorted(cause.agents), dtype=np.intp))
+                del self.causes[key]
+
+    def _stirred(self, arena: Arena, cause: Cause, fresh: NDArray[np.bool_]) -> set[int]:
+        """Members of an announced change that began to show anything at all since."""
+        some = np.flatnonzero(fresh & arena["hot_any"][: arena.size])
+        began = arena["hot"][:, :, some] & (arena["onset"][:, some] >= cause.onset_us - TOGETHER_US)
+        return set(some[began.any(axis=(0, 1))].tolist())
+
+    def _widen(self, arena: Arena, cause: Cause) -> None:
+        """Streams on which a third of its agents show evidence, or all of them together do."""
+        if not cause.agents:
+            return
+        agents = np.array(sorted(cause.agents), dtype=np.intp)
+        share = arena["hot"][:, :, agents].mean(axis=2)
+        lately = arena["g_recent"][:, agents].mean(axis=1) * (math.sqrt(len(agents)) / MEMORY_SD)
+        together = np.stack([lately, -lately]) >= 8.0
+        for sign, stream in zip(*np.nonzero((share >= 0.3) | together), strict=True):
+            if (int(sign), int(stream)) not in cause.symptoms:
+                cause.symptoms.append((int(sign), int(stream)))
+
+    def _measure(self, arena: Arena, cause: Cause, moving: set[int]) -> None:
+        """How far out its agents usually are, and how strong it is."""
+        nats = stream_nats(arena, *cause.symptoms[0], np.array(sorted(moving)[:50], dtype=np.intp))
+        cause.nats = max(cause.nats, min(float(nats.sum()), 1e4))
+        agents = np.array(sorted(cause.agents), dtype=np.intp)
+        for sign, stream in cause.symptoms:
+            hot = agents[arena["hot"][sign, stream, agents]]
+            if len(hot) >= 3:
+                mean = arena["sums"][1, stream, hot] / np.maximum(arena["sums"][0, stream, hot], 1)
+                middle = float(np.median(mean))
+                cause.norms[sign, stream] = (middle, 1.4826 * float(np.median(np.abs(mean - middle))))
+
+    def _settle(self, arena: Arena, cause: Cause, now_us: int) -> None:
+        """Let a lasting change of behaviour become normal: by a person's word soon, without it late, and at its end for who is left."""
+        if not self.of_behaviour(cause) or now_us - cause.settled_us < SETTLE_EVERY_US:
+            return
+        announced = cause.until_us > 0 or (cause.field, cause.code) in self._announced
+        since, after = (cause.onset_us, ANNOUNCED_US if announced else LASTING_US) if cause.present else (cause.seen_us, LEFT_OVER_US)
+        if now_us - since < after:
+            return
+        cause.settled_us = now_us
+        hot_agents = np.flatnonzero(arena["hot_any"][: arena.size] & ~arena["held"][: arena.size] & self.inside(arena, cause))
+        settled = []
+        for agent in hot_agents.tolist():
+            streams = [
+                stream
+                for sign, stream in self.covered(arena, cause, agent)
+                if arena["hot"][sign, stream, agent] and arena["sums"][0, stream, agent] >= SETTLED_SAMPLES
+            ]
+            if streams:
+                standing.take_over(arena, agent, streams)
+                settled.append(agent)
+        if settled:
+            self.taken_over.append((tuple(settled), cause.key, "announced" if announced else "lasting"))
+
+    def covered(self, arena: Arena, cause: Cause, agent: int) -> list[Symptom]:
+        """The symptoms of a cause that it explains in this agent: begun with it, and not much further out than its peers."""
+        found = []
+        if cause.until_us:
+            return self._announced_symptoms(arena, cause, agent)
+        known, lasts = agent in cause.agents, self.of_behaviour(cause)
+        if not known and not self.belongs(arena, cause, agent):
+            return []
+        earliest = 0 if known else cause.onset_us - TOGETHER_US
+        latest = (cause.seen_us if known else cause.onset_us) + LATE_US if lasts else self._now_us
+        if not known and not lasts:
+            return []
+        for sign, stream in cause.symptoms:
+            middle, spread = cause.norms.get((sign, stream), (0.0, math.inf))
+            beyond = (middle - self._mean(arena, stream, agent)) * (1 if sign else -1)
+            if earliest <= arena["onset"][stream, agent] <= latest and beyond <= max(3 * spread, STRONGER):
+                found.append((sign, stream))
+        return found + self._follows(arena, cause, agent, latest) if found and lasts else found
+
+    def tasks_covered(self, arena: Arena, cause: Cause, agent: int) -> bool:
+        """Whether what this agent's tasks show began with a change of behaviour."""
+        figure = int(arena["ep_sr"][..., agent].sum(axis=(0, 1)).argmax())
+        onset, latest = int(arena["ep_onset"][figure, agent]), (min(cause.until_us, self._now_us) if cause.until_us else cause.seen_us) + LATE_US
+        return self.of_behaviour(cause) and cause.onset_us - TOGETHER_US <= onset <= latest
+
+    def _announced_symptoms(self, arena: Arena, cause: Cause, agent: int) -> list[Symptom]:
+        """Whatever began in a member during an announced change, unless it is further out than anyone would announce."""
+        if not self.belongs(arena, cause, agent):
+            return []
+        onset, latest = arena["onset"][:, agent], min(cause.until_us, self._now_us) + LATE_US
+        began = (onset >= cause.onset_us - TOGETHER_US) & (onset <= latest)
+        return [
+            (int(sign), int(stream))
+            for sign, stream in zip(*np.nonzero(arena["hot"][:, :, agent] & began), strict=True)
+            if self.outside[stream] or abs(self._mean(arena, int(stream), agent)) <= EXPECTED
+        ]
+
+    def _follows(self, arena: Arena, cause: Cause, agent: int, latest: int) -> list[Symptom]:
+        """What follows from a change of behaviour, in this agent up and in that one down: cost from tokens, ratios from both."""
+        moved = {self._names[stream] for _, stream in cause.symptoms}
+        return [
+            (sign, self._names.index(name))
+            for name, sources in FOLLOWS.items()
+            for sign in (0, 1)
+            if moved & sources and (sign, self._names.index(name)) not in cause.symptoms
+            and arena["onset"][self._names.index(name), agent] <= latest
+            and abs(self._mean(arena, self._names.index(name), agent)) <= STRONGER
+        ]  # fmt: skip
+
+    def _mean(self, arena: Arena, stream: int, agent: int) -> float:
+        """Mean deviation of a stream since its onset, in logs."""
+        return float(arena["sums"][1, stream, agent]) / max(float(arena["sums"][0, stream, agent]), 1.0)
+
+    def pack_causes(self) -> bytes:
+        """Causes and announcements as one line of JSON."""
+        rows = [
+            {**asdict(cause), "agents": sorted(cause.agents), "norms": [[*symptom, *norm] for symptom, norm in cause.norms.items()]}
+            for cause in self.causes.values()
+        ]
+        announced = [[*cohort, key] for cohort, key in self._announced.items()]
+        return json.dumps(
+            {"now_us": self._now_us, "causes": rows, "announced": announced, "quiet": self.quiet.rows()}, separators=(",", ":")
+        ).encode()
+
+    def unpack_causes(self, content: bytes) -> None:
+        """Take over what `pack_causes` wrote."""
+        head = json.loads(content)
+        self._now_us = head["now_us"]
+        self.quiet.take(head["quiet"])
+        self._announced = {(name, code): key for name, code, key in head["announced"]}
+        self.causes = {}
+        for row in head["causes"]:
+            row["agents"] = set(row["agents"])
+            row["symptoms"] = [(sign, stream) for sign, stream in row["symptoms"]]
+            row["norms"] = {(sign, stream): (middle, spread) for sign, stream, middle, spread in row["norms"]}
+            self.causes[row["key"]] = Cause(**row)
+
+
+def stream_nats(arena: Arena, sign: int, stream: int, agents: Index) -> NDArray[np.float64]:
+    """Ln of the mean e-detector of one stream and direction of these agents."""
+    mean = arena["sr"][sign, :, stream, agents].sum(axis=1, dtype=np.float64) / ROWS
+    nats: NDArray[np.float64] = np.log(np.maximum(mean, 1e-3))
+    return nats

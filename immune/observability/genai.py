@@ -1,0 +1,58 @@
+"""The fleet's own telemetry under the names of OpenTelemetry's GenAI conventions: how long calls take, how many tokens they use.
+
+Whole ticks are added as arrays. Series are by provider and model, which agents name themselves: only so many are kept
+apart, the rest is `other`, and no agent id is among the labels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from immune.core.vitals import CONTEXT_FIELDS, MISSING, SampleBatch
+from immune.observability.distributions import OTHER, Distribution
+from immune.ports import Desk
+
+OPERATION = "invoke_agent"
+UNSAID = "unknown"
+PAIRS_MAX = 20
+NAME_MAX = 64
+TOKEN_TYPES = (("input_tokens", "input"), ("output_tokens", "output"))
+PROVIDER, MODEL = CONTEXT_FIELDS.index("provider"), CONTEXT_FIELDS.index("model")
+
+
+class FleetMeter:
+    """Adds what agents report to the two GenAI histograms."""
+
+    def __init__(self, desk: Desk, durations: Distribution, tokens: Distribution) -> None:
+        self.desk = desk
+        self.durations = durations
+        self.tokens = tokens
+        self._names: dict[tuple[int, int], tuple[str, str, str]] = {}
+        names = desk.schema.names
+        self._latency = names.index("latency_ms")
+        self._tokens = [(names.index(vital), word) for vital, word in TOKEN_TYPES]
+
+    def saw(self, batch: SampleBatch) -> None:
+        """One tick's samples."""
+        if not len(batch):
+            return
+        pairs, which = np.unique(batch.codes[:, (PROVIDER, MODEL)], axis=0, return_inverse=True)
+        for number, (provider, model) in enumerate(pairs.tolist()):
+            self._add(self._labels(provider, model), batch.values[which.reshape(-1) == number])
+
+    def _add(self, labels: tuple[str, ...], values: NDArray[np.float64]) -> None:
+        self.durations.add_many(labels, values[:, self._latency] / 1000)
+        for column, word in self._tokens:
+            self.tokens.add_many((*labels, word), values[:, column])
+
+    def _labels(self, provider: int, model: int) -> tuple[str, ...]:
+        known = self._names.get((provider, model))
+        if known is None:
+            if len(self._names) >= PAIRS_MAX:
+                return OPERATION, OTHER, OTHER
+            known = self._names[provider, model] = (OPERATION, self._word(provider), self._word(model))
+        return known
+
+    def _word(self, code: int) -> str:
+        return self.desk.lexicon.word(code)[:NAME_MAX] if code != MISSING else UNSAID

@@ -1,0 +1,202 @@
+"""A real collector with the configuration that we ship, a real daemon before it: what arrives, and what happens when nothing can."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from immune.bootstrap import find_run, open_stores_read_only
+from immune.observability.instruments import INSTRUMENTS
+from immune.observability.story import Story
+from tests.integration.otel_kit import CONFIG, HOW, ROOT, attributes, collector_binary, free_port, running, until
+
+SHUTDOWN_MUST_S = 3.0
+SCENARIO = """
+name = "one_sick"
+summary = "One agent burns tokens from the third second on."
+
+[chaos]
+rate = 0.0
+outage = "none"
+
+[[infection]]
+agent = "coder-01"
+kind = "token_explosion"
+at_s = 3
+strength = 8.0
+"""
+POLICY = """
+mode = "act"
+[approvals]
+severity_at = 10.0
+irreversible_needs_person = 0
+[healing]
+settle_s = 1.0
+"""
+
+
+@contextmanager
+def daemon(folder: Path, **environment: str):
+    """A real daemon over a small simulated fleet; stderr goes into ``folder/said``."""
+    (folder / "scenario.toml").write_text(SCENARIO)
+    (folder / "immune.toml").write_text(POLICY)
+    command = [
+        *(sys.executable, "main.py", "--headless", "--simulate", "8", "--port", "0", "--data-dir", str(folder / "data")),
+        *("--scenario", str(folder / "scenario.toml"), "--config", str(folder / "immune.toml")),
+    ]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    with (folder / "said").open("w") as said:
+        process = subprocess.Popen(command, cwd=ROOT, env={**clean, **environment}, stderr=said, stdout=subprocess.DEVNULL)
+    try:
+        until(lambda: "control API on" in (folder / "said").read_text(), "the daemon is up", 60)
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait(10)
+        (folder / "said").rename(folder / f"said-by-{process.pid}")
+
+
+def stop(process) -> float:
+    """Seconds from SIGTERM to the end of the process."""
+    started = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    return time.monotonic() - started
+
+
+def told(folder: Path):
+    """The spans that the journal in a folder tells."""
+    stores = open_stores_read_only(folder / "data")
+    try:
+        run_id = find_run(stores.journal, None)
+        story = Story(run_id)
+        return run_id, [moment for envelope in stores.journal.read(run_id) for moment in story.hear(envelope)]
+    finally:
+        stores.close()
+
+
+@pytest.mark.otel
+def test_the_real_collector_finds_nothing_wrong_with_our_configuration():
+    binary = collector_binary()
+    if binary is None:
+        pytest.skip(HOW)
+    done = subprocess.run([binary, "validate", "--config", str(CONFIG)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.otel
+@pytest.mark.crash
+@pytest.mark.fault("F1")
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_a_killed_daemon_neither_loses_nor_doubles_a_span(tmp_path, protocol):
+    with running(tmp_path / "collector") as collector:
+        settings = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.grpc if protocol == "grpc" else collector.http,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+            "OTEL_METRIC_EXPORT_INTERVAL": "1000",
+            "OTEL_SERVICE_NAME": "guard",
+            "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test",
+        }
+        with daemon(tmp_path, **settings) as process:
+            until(lambda: any(span["name"] == "immune.detect" for span in collector.spans()), "a detection arrives", 90)
+            process.kill()
+        with daemon(tmp_path, **settings) as process:
+            until(lambda: any(span["name"] == "immune.plan" for span in collector.spans()), "the end of a plan arrives", 120)
+            stop(process)
+        run_id, moments = told(tmp_path)
+        arrived = until(lambda: len(ids := [(s["traceId"], s["spanId"]) for s in collector.spans()]) >= len(moments) and ids, "all spans arrive")
+        assert sorted(arrived) == sorted((f"{moment.trace_id:032x}", f"{moment.span_id:016x}") for moment in moments)
+        assert {"immune.detect", "immune.diagnose", "immune.contain", "immune.plan", "immune.step", "immune.verify"} <= {m.name for m in moments}
+        _check_spans(collector, moments)
+        _check_metrics(collector, run_id)
+
+
+def _check_spans(collector, moments) -> None:
+    by_id = {span["spanId"]: span for span in collector.spans()}
+    for moment in moments:
+        span = by_id[f"{moment.span_id:016x}"]
+        assert span["name"] == moment.name
+        assert span.get("parentSpanId", "") == (f"{moment.parent:016x}" if moment.parent else "")
+        assert (int(span["startTimeUnixNano"]), int(span["endTimeUnixNano"])) == (moment.start_us * 1000, moment.end_us * 1000)
+        assert attributes(span)["immune.event.hash"] == moment.attributes["immune.event.hash"]
+
+
+def _check_metrics(collector, run_id) -> None:
+    for said in collector.resources():
+        assert (said["service.name"], said["deployment.environment.name"], said["immune.run_id"]) == ("guard", "test", run_id)
+    metrics = collector.metrics()
+    without_labels = {instrument.name for instrument in INSTRUMENTS if not instrument.keys}
+    assert without_labels <= set(metrics)
+    assert {"immune.detection.delay", "immune.step.duration"} <= set(metrics)
+    assert metrics["immune.tick.lag"]["unit"] == "s"
+    assert metrics["immune.ticks"]["sum"]["isMonotonic"]
+    exemplars = [example for point in metrics["immune.step.duration"]["histogram"]["dataPoints"] for example in point.get("exemplars", [])]
+    assert {example["traceId"] for example in exemplars} <= {span["traceId"] for span in collector.spans()}
+    assert exemplars
+
+
+@contextmanager
+def silent_listener():
+    """Takes connections and never answers."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(64)
+        held: list[socket.socket] = []
+
+        def accept() -> None:
+            while True:
+                try:
+                    held.append(listening.accept()[0])
+                except OSError:
+                    return
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield listening.getsockname()[1]
+        listening.shutdown(socket.SHUT_RDWR)
+        for one in held:
+            one.close()
+
+
+@contextmanager
+def nobody():
+    yield free_port()
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+@pytest.mark.parametrize(
+    "where", [pytest.param(nobody, marks=pytest.mark.fault("F21")), pytest.param(silent_listener, marks=pytest.mark.fault("F22"))]
+)
+def test_a_daemon_with_a_dead_collector_ticks_on_and_stops_in_time(tmp_path, where, protocol):
+    with where() as port:
+        settings = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+            "OTEL_METRIC_EXPORT_INTERVAL": "500",
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "2",
+        }
+        with daemon(tmp_path, **settings) as process:
+            until(lambda: "takes nothing" in (tmp_path / "said").read_text(), "the trouble is said", 60)
+            seconds = stop(process)
+            said = (tmp_path / "said").read_text()
+        assert said.count("takes nothing") == 1, "once a minute at most"
+        assert "Traceback" not in said
+        assert "stopped in order" in said
+        assert seconds < SHUTDOWN_MUST_S
+        print(json.dumps({"protocol": protocol, "shutdown_s": round(seconds, 2)}))
+
+
+def test_a_daemon_without_otel_settings_imports_no_sdk():
+    code = "import sys, immune.daemon, immune.companions; print([m for m in sys.modules if m.startswith(('opentelemetry', 'grpc'))])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -1,0 +1,134 @@
+"""F42: secrets are planted in every place that configuration has for one, and then looked for in everything that can be read."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+WAIT_S = 30.0
+PLANTED = {
+    "INFLUXDB_V2_TOKEN": "planted-influx-token-5fd1",
+    "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer planted-otel-header-77aa,x-key=planted-otel-key-1b2c",
+    "IMMUNE_TOKEN": "planted-cli-token-00e1",
+    "HOOK_SECRET": "planted-webhook-secret-8c3e",
+}
+PASSWORD, WRONG = "planted password 3141", "planted wrong password 2718"
+CONFIG = """
+[[webhook]]
+agents = ["*"]
+url = "http://127.0.0.1:9/hook?key=planted-query-key-41c2"
+secret_env = "HOOK_SECRET"
+allow_loopback = true
+"""
+SECRET = re.compile(r"planted[- ]\S+|planted (?:wrong )?password \d+")
+
+
+def secrets_in(text: str) -> set[str]:
+    return set(SECRET.findall(text))
+
+
+class Running:
+    """A real daemon with secrets in its environment."""
+
+    def __init__(self, folder: Path, config_text: str = CONFIG) -> None:
+        self.folder = folder
+        config = folder / "immune.toml"
+        config.write_text(config_text)
+        environment = {**os.environ, **PLANTED, "IMMUNE_PORT": "0"}
+        environment.pop("IMMUNE_DATA_DIR", None)
+        self.environment = {**environment, "OTEL_SDK_DISABLED": "true"}
+        self.data = folder / "data"
+        self.cli("people", "add", "ada", "--role", "operator", "--password-stdin", stdin=PASSWORD + "\n")
+        self.log = (folder / "log.txt").open("w+")
+        arguments = [sys.executable, "-m", "immune", "run", "--data-dir", str(self.data), "--mode", "act", "--config", str(config)]
+        self.process = subprocess.Popen(arguments, cwd=ROOT, env=self.environment, stdout=self.log, stderr=self.log)
+
+    def cli(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "immune", *arguments, "--data-dir", str(self.data)]
+        return subprocess.run(command, cwd=ROOT, env=self.environment, input=stdin, capture_output=True, text=True, timeout=WAIT_S, check=False)
+
+    def wait(self) -> None:
+        deadline = time.monotonic() + WAIT_S
+        while not (self.data / "daemon.json").exists():
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.05)
+
+    def said(self) -> str:
+        return (self.folder / "log.txt").read_text()
+
+    def ask(self, method: str, path: str, body: object = None, token: str | None = None) -> str:
+        url = json.loads((self.data / "daemon.json").read_text())["url"] + path
+        token = token if token is not None else (self.data / "admin.token").read_text().strip()
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        request = urllib.request.Request(url, method=method, headers=headers, data=None if body is None else json.dumps(body).encode())
+        try:
+            with urllib.request.urlopen(request, timeout=WAIT_S) as response:
+                return response.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.read().decode()
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(WAIT_S)
+        self.log.close()
+
+
+@pytest.mark.crash
+@pytest.mark.fault("F42")
+def test_no_planted_secret_comes_out_anywhere(tmp_path):
+    running = Running(tmp_path)
+    outputs: dict[str, str] = {}
+    try:
+        running.wait()
+        admin = (running.data / "admin.token").read_text().strip()
+        for agent in ("a-1", "a-2"):
+            outputs[f"vitals {agent}"] = running.ask("POST", "/v1/vitals", {"samples": [{"agent": agent, "latency_ms": 5}]})
+        outputs["contain"] = running.ask("POST", "/v1/agents/a-1/contain", {"level": "isolated", "reason": "to call the webhook"})
+        outputs["login"] = running.ask("POST", "/v1/login", {"name": "ada", "password": WRONG}, token="")
+        session = json.loads(running.ask("POST", "/v1/login", {"name": "ada", "password": PASSWORD}, token=""))["token"]
+        outputs["as ada"] = running.ask("POST", "/v1/agents/a-2/report", {"reason": "odd"}, token=session)
+        outputs["stale"] = running.ask("GET", "/v1/agents", token=PLANTED["IMMUNE_TOKEN"])
+        outputs["odd token"] = running.ask("POST", "/v1/stop", {"reason": admin[:4]}, token="imm_admin_planted-odd-token-6f6f")
+        deadline = time.monotonic() + WAIT_S
+        while '"done":0,' in running.ask("GET", "/v1/status") and time.monotonic() < deadline:
+            time.sleep(0.2)
+        paths = "healthz readyz metrics openapi.json v1/status v1/agents v1/agents/a-1 v1/incidents v1/approvals v1/plans v1/containments v1/tasks v1/runs"
+        for path in (*paths.split(), "v1/why/a-1", "v1/memory", "v1/gate/a-1", "nowhere"):
+            outputs[path] = running.ask("GET", "/" + path)
+    finally:
+        running.stop()
+    for command in (("journal", "export"), ("journal", "tail"), ("journal", "verify"), ("doctor",), ("status",), ("tokens",), ("people",), ("agents",),
+                    ("runs",), ("memory",), ("why", "a-1")):  # fmt: skip
+        done = running.cli(*command)
+        outputs[" ".join(command)] = done.stdout + done.stderr
+    outputs["log"] = running.said()
+    assert "control API" in outputs["log"]
+    assert '"a-1"' in outputs["v1/agents/a-1"]
+    leaks = {place: found for place, text in outputs.items() if (found := secrets_in(text) | {one for one in (admin, session) if one in text})}
+    assert leaks == {}
+    kept = {path.name: path.read_bytes().decode("utf-8", "replace") for path in running.data.rglob("*") if path.is_file()}
+    kept.pop("admin.token")
+    assert {name: found for name, text in kept.items() if (found := secrets_in(text) | {one for one in (admin, session) if one in text})} == {}
+    assert all(path.stat().st_mode & 0o077 == 0 for path in running.data.rglob("*") if path.suffix in {".token", ".json", ".db"})
+
+
+@pytest.mark.crash
+@pytest.mark.fault("F42")
+def test_an_address_with_a_password_in_it_is_refused_without_telling_it(tmp_path):
+    running = Running(tmp_path, CONFIG.replace("127.0.0.1:9", "user:planted-url-password-9d4b@127.0.0.1:9"))
+    assert running.process.wait(WAIT_S) == 2
+    running.log.close()
+    assert "credentials" in running.said()
+    assert secrets_in(running.said()) == set()

@@ -1,0 +1,95 @@
+"""The whole daemon in a world of faults: crashes at every await and write, bad disks, bad networks, bad clocks, bad hands, people who disagree.
+
+A history that breaks a rule is cut down to the shortest that still does. `benchmarks/reliability.py` plays as many as there is time for.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import pytest
+
+from immune.core import acts
+from immune.core import events as ev
+from proving.auditor import BreachError
+from proving.history import History
+from proving.script import Fault, Script, Setting, write
+from proving.shrink import shrink
+
+CI = bool(os.environ.get("CI"))
+QUICK = 60
+MANY = 3000
+HISTORIES_AT_ONCE = 10
+
+
+def play(script: Script):
+    """Play it; if a rule breaks, say which, and the shortest history that breaks it."""
+    try:
+        return History(script).play()
+    except BreachError as breach:
+        shortest = shrink(script, lambda fewer: breaks(fewer, breach.rule), tries=120)
+        raise AssertionError(f"{breach}\nseed {script.setting.seed}, cut down to:\n{shortest}") from breach
+
+
+def breaks(script: Script, rule: str) -> bool:
+    try:
+        History(script).play()
+    except BreachError as breach:
+        return breach.rule == rule
+    return False
+
+
+@pytest.fixture(scope="module")
+def kinds_seen():
+    return set()
+
+
+@pytest.mark.parametrize("tenth", range(HISTORIES_AT_ONCE))
+def test_whatever_happens_the_invariants_hold_and_everything_comes_to_an_end(tenth, kinds_seen):
+    """F1, F6, F7, F8, F23, F24, F25, F26, F27, F28, F29, F30, F37, F39, F41, F50, F51, F52, F57."""
+    outcomes = [play(write(seed)) for seed in range(tenth, QUICK, HISTORIES_AT_ONCE)]
+    assert sum(outcome.escaped for outcome in outcomes) == 0
+    assert sum(outcome.crashes for outcome in outcomes) > 0
+    kinds_seen |= {kind for outcome in outcomes for kind in outcome.kinds}
+
+
+def test_the_histories_are_rich_enough_to_mean_something(kinds_seen):
+    elsewhere = {
+        "fact_changed",  # tests/unit/test_sentinel.py: facts are what the real sentinel compares
+        "child_failed",  # tests/unit/test_supervisor and tests/integration: the histories have no children
+        "memory_inherited",  # tests/unit/test_engine.py: a warm start
+        "loop_stalled",  # the watchdog's thread has no place on a virtual clock
+        "muted",  # words of people about single vitals: tests/unit/test_commands.py
+        "rebased",
+    }
+    assert set(ev.KINDS) - elsewhere - kinds_seen == set()
+    assert acts.Relapsed.kind in kinds_seen
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CI, reason="thousands of histories belong to CI")
+@pytest.mark.parametrize("part", range(50))
+def test_thousands_more(part):
+    for seed in range(QUICK + part, QUICK + MANY, 50):
+        play(write(seed))
+
+
+def test_a_seed_is_played_the_same_way_every_time():
+    first, second = History(write(11)).play(), History(write(11)).play()
+    assert first == second
+    assert History(write(12)).play().head != first.head
+
+
+def test_a_fault_that_is_taken_out_leaves_the_others_as_they_are():
+    script = write(5)
+    fewer = replace(script, faults=script.faults[1:])
+    assert set(script.faults) - set(fewer.faults) == {script.faults[0]}
+
+
+def test_the_shortest_history_is_found():
+    """Which two of many faults are needed is found out, and nothing else is kept."""
+    needed = {Fault(7, "sick", 1), Fault(31, "crash", 2)}
+    script = Script(setting=Setting(), faults=tuple(sorted(needed | {Fault(n, "say", n) for n in range(40)})))
+    shortest = shrink(script, lambda fewer: needed <= set(fewer.faults))
+    assert set(shortest.faults) == needed
