@@ -104,7 +104,7 @@ def incident_story(ask: Ask, projection: Projection) -> Document:
         "incident": {**shared.incident_document(incident), "open": incident.open},
         "feedback": [{"verdict": verdict, "by": by} for verdict, by in incident.feedback],
         "approvals": [documents.approval_view(projection, one) for one in state.approvals.values() if one.incident_id == incident.incident_id],
-        "plans": [shared.plan_document(plan) for plan in plans],
+        "plans": [possible.plan_view(ask, projection, plan) for plan in plans],
         "containments": [shared.containment_document(one) for one in state.containments.values() if one.incident_id == incident.incident_id],
         "deciders": sorted({one.actor for one in own if one.actor.startswith("person:")}),
         "timeline": timeline,

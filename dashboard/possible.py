@@ -7,8 +7,10 @@ from typing import Any
 from dashboard.documents import irreversible_steps
 from dashboard.projection import Projection
 from dashboard.routing import Ask
+from immune.core import rolling_back
 from immune.core.commands import Role
-from immune.core.state import AgentState, ApprovalState
+from immune.core.state import AgentState, ApprovalState, PlanState
+from immune.reports import documents as shared
 
 Document = dict[str, Any]
 
@@ -78,6 +80,16 @@ def for_approval(ask: Ask, projection: Projection, approval: ApprovalState) -> d
         "undo": _whether(ask, projection, "approver", undo),
         "heal_now": _whether(ask, projection, "approver", again),
     }
+
+
+def for_plan(ask: Ask, projection: Projection, plan: PlanState) -> dict[str, Document]:
+    """By name: roll_back."""
+    return {"roll_back": _whether(ask, projection, "approver", rolling_back.why_not(plan))}
+
+
+def plan_view(ask: Ask, projection: Projection, plan: PlanState) -> Document:
+    """One plan, and what may be done about it."""
+    return {**shared.plan_document(plan), "actions": for_plan(ask, projection, plan)}
 
 
 def for_approvals(ask: Ask, projection: Projection) -> dict[str, Document]:

@@ -31,8 +31,6 @@ PORT_MAX = 65_535
 THREADS = STREAMS_MAX + 16
 """Every open page holds a thread; what is beyond them answers requests."""
 OUTBUF_BYTES = 64 * 1024 * 1024
-SNDBUF_BYTES = 4 * 1024 * 1024
-"""A whole list goes out at once where the system lets it; it takes what it allows."""
 WATERMARK_BYTES = 8 * 1024 * 1024
 """What waits for a slow reader stays in memory, and holds up its own thread only."""
 NOTE_EVERY_S = 2.0
@@ -107,7 +105,6 @@ def make_server(options: Options, clock: Clock) -> Served:
         max_request_body_size=1024 * 1024,
         clear_untrusted_proxy_headers=True,
     )
-    server.adj.socket_options = [(socket.SOL_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_SNDBUF, SNDBUF_BYTES)]
     shown = f"[{options.host}]" if ":" in options.host else options.host
     served = Served(site, server, f"http://{shown}:{port}")
     note_address(options.data_dir, served.url, clock)

@@ -13,6 +13,7 @@ from immune.core.diagnosis import Infection, Symptom
 from immune.core.policy import Policy
 from immune.core.policy_file import allowed, policy_keys, render_policy
 from immune.infections import CATALOGUE
+from immune.observability.instruments import HISTOGRAMS, INSTRUMENTS, prometheus_name
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -155,9 +156,31 @@ def pages() -> dict[Path, str]:
     return {
         ROOT / "docs" / "policy.md": policy_page(),
         ROOT / "docs" / "infections.md": infections_page(),
+        ROOT / "docs" / "observability.md": observability_page(),
         ROOT / "docs" / "reliability.md": _catalogue_of_faults().page(),
         ROOT / "immune.toml.example": render_policy(Policy()),
     }
+
+
+def observability_page() -> str:
+    """The page as it is, with the table of instruments made anew."""
+    text = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
+    head, _, rest = text.partition("<!-- instruments")
+    opening, _, rest = rest.partition("-->")
+    _, closing, tail = rest.partition("<!-- /instruments -->")
+    return f"{head}<!-- instruments{opening}-->\n{instrument_table()}{closing}{tail}"
+
+
+def instrument_table() -> str:
+    """Every instrument with both of its names."""
+    rows = ["| instrument | at `/metrics` | unit | kind | labels | says |", "|---|---|---|---|---|---|"]
+    for one in INSTRUMENTS:
+        name = prometheus_name(one.name, one.unit, one.kind)
+        rows.append(f"| `{one.name}` | `{name}` | `{one.unit}` | {one.kind} | {' '.join(one.keys)} | {one.says} |")
+    for spec in HISTOGRAMS:
+        name = prometheus_name(spec.name, spec.unit, "histogram")
+        rows.append(f"| `{spec.name}` | `{name}` | `{spec.unit}` | histogram | {' '.join(spec.keys)} | {spec.says} |")
+    return "\n".join([*rows, ""])
 
 
 def _catalogue_of_faults() -> Any:

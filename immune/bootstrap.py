@@ -113,13 +113,18 @@ def build_engine(
         sources=sources,
         sentinel=sentinel,
         desk=desk,
-        rules=Rules(policy=policy, version=policy_version(policy), catalogue=tuple(CATALOGUE), actions={action.name: action for action in ACTIONS}),
+        rules=rules_for(policy),
         period_us=period_us,
         holder=f"{socket.gethostname()} pid {os.getpid()}",
         source=source,
         connectors=connectors,
         keep=keep,
     )
+
+
+def rules_for(policy: Policy) -> Rules:
+    """A policy with its version, the catalogue of infections and the actions there are."""
+    return Rules(policy=policy, version=policy_version(policy), catalogue=tuple(CATALOGUE), actions={action.name: action for action in ACTIONS})
 
 
 def with_budget(policy: Policy, false_alarms_per_agent_day: float | None) -> Policy:

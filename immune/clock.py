@@ -41,15 +41,24 @@ class SystemClock:
 
     def __init__(self) -> None:
         self._wall_us = time.time_ns() // 1000
-        self._start_ns = time.monotonic_ns()
+        self._start_ns = _running_ns()
 
     def now_us(self) -> int:
         """Now, in microseconds UTC."""
-        return self._wall_us + (time.monotonic_ns() - self._start_ns) // 1000
+        return self._wall_us + (_running_ns() - self._start_ns) // 1000
 
     async def sleep_until_us(self, at_us: int) -> None:
         """Sleep until this time."""
         await asyncio.sleep(max(0.0, (at_us - self.now_us()) / US))
+
+
+def _running_ns() -> int:
+    """Nanoseconds since the machine was started, those that it slept through included.
+
+    Linux leaves sleep out of its monotonic clock: after a night the daemon would live hours ago, and every sample in its future.
+    """
+    counter = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic_ns() if counter is None else time.clock_gettime_ns(counter)
 
 
 class VirtualClock:

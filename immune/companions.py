@@ -10,17 +10,25 @@ from pathlib import Path
 from immune.bootstrap import Stores
 from immune.clock import Clock
 from immune.core import events as ev
+from immune.core.duty import Duty
+from immune.core.notices import Notice
 from immune.core.policy import Policy
+from immune.notify.config import load_channels
+from immune.notify.notifier import Notifier
 from immune.observability.companion import OtelCompanion
 from immune.observability.courier import Courier
 from immune.observability.cursor import Cursor
 from immune.observability.otel_settings import read_otel_settings
 from immune.observability.panel import Panel
 from immune.ports import Companion
+from immune.reports.sentences import say
 from immune.runtime.engine import Engine
 from immune.runtime.watchdog import Stall, Watchdog
 from immune.settings import InfluxSettings, Settings
 from immune.stores.influx.beside import FOLDER, Pair, pair
+from immune.stores.journal_sqlite import FILE_NAME
+from immune.stores.links import page_link
+from immune.stores.retention import Retention
 from immune.stores.telemetry_sqlite import SqliteTelemetry
 
 
@@ -35,6 +43,7 @@ class Beside:
     clock: Clock
     say: Callable[[str], None]
     panel: Panel
+    config: Path | None = None
 
 
 def watchdog(beside: Beside) -> Companion:
@@ -84,7 +93,38 @@ def influx(beside: Beside) -> list[Companion]:
     return [both.writer, both.mirror]
 
 
-BUILDERS: tuple[Callable[[Beside], Companion | None], ...] = (watchdog, otel)
+def notifier(beside: Beside) -> Companion | None:
+    """Where the configuration names channels."""
+    channels = load_channels(beside.config, beside.clock)
+    if not channels:
+        return None
+    engine, settings = beside.engine, beside.settings
+
+    def link(notice: Notice) -> str:
+        return settings.dashboard_address + page_link(settings.data_dir, notice.page, beside.clock.now_us())
+
+    teller = Notifier(
+        {spec.channel.name: spec.way for spec in channels},
+        Duty([spec.channel for spec in channels]),
+        beside.clock,
+        state=lambda: engine.state,
+        tell=say,
+        link=link,
+        record=lambda subject, told: engine.note(subject, told, beside.clock.now_us()),
+        run_id=engine.run_id,
+    )
+    engine.listeners.append(lambda envelopes, view: teller.hear(envelopes, view.state))
+    return teller
+
+
+def retention(beside: Beside) -> Companion | None:
+    """Where runs are kept in files."""
+    if not (beside.settings.data_dir / FILE_NAME).exists():
+        return None
+    return Retention(beside.settings.data_dir, beside.clock, age_s=beside.policy.limits.run_retention_s, say=beside.say)
+
+
+BUILDERS: tuple[Callable[[Beside], Companion | None], ...] = (watchdog, otel, notifier, retention)
 """One per kind of companion; None where the settings do not ask for it."""
 
 

@@ -12,13 +12,16 @@ import json
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
+from typing import Literal
 
 from immune.api.app import Api
-from immune.api.server import Server, serve
-from immune.bootstrap import SECOND_US, Stores, build_engine, new_run_id, open_stores
+from immune.api.server import Server, announce, serve
+from immune.bootstrap import SECOND_US, Stores, build_engine, new_run_id, open_stores, rules_for
 from immune.clock import Clock, SystemClock, VirtualClock, run_virtual
 from immune.companions import Beside, companions
 from immune.connectors.config import load_connectors
@@ -35,12 +38,15 @@ from immune.ports import AgentSource, Companion, Connector
 from immune.reports import documents
 from immune.reports.explain import explain
 from immune.runtime.engine import Engine
+from immune.runtime.standin import ClosedInbox, StandIn, room_again
 from immune.runtime.supervisor import Failure, Supervisor
 from immune.settings import Settings
 from immune.sources.ingest import IngestSource
 from immune.stores.archive import taken_up_next
+from immune.stores.care import readable
 from immune.stores.journal_sqlite import SqliteJournal
 from immune.stores.keyring import Keyring
+from immune.stores.memory import MemoryTelemetry
 from immune.stores.people import PeopleStore
 from immune.stores.tokens import TokenStore
 from immune.stores.witness import Why, Witness, compare
@@ -48,6 +54,9 @@ from immune.stores.witness import Why, Witness, compare
 HEAD_START_S = 3
 WITNESS_EVERY_US = 60 * SECOND_US
 SOURCE = "daemon"
+STAND_IN_S = (0.5, 2.0, 5.0, 10.0, 30.0)
+"""How long it stands in at least before it tries to start again; a disk that lets it start and then not go on is tried less often."""
+PROBE_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +115,20 @@ class Parts:
 
 
 def run_daemon(launch: Launch, bring: Bring | None = None) -> None:
-    """Run until the duration is over or a signal comes. Raises what the user must know of: port taken, writer held …"""
+    """Run until the duration is over or a signal comes. Raises what the user must know of: port taken, writer held …
+
+    A disk that takes nothing does not keep it from answering for what is in force: it stands in until there is room.
+    """
+    for patience_s in chain(STAND_IN_S, repeat(STAND_IN_S[-1])):
+        try:
+            _run_once(launch, bring)
+        except StoreUnavailableError as error:
+            if _stood_in(launch, error, patience_s) == "room":
+                continue
+        return
+
+
+def _run_once(launch: Launch, bring: Bring | None) -> None:
     stores = open_stores(launch.settings.data_dir)
     try:
         parts = _compose(launch, stores, bring)
@@ -115,7 +137,60 @@ def run_daemon(launch: Launch, bring: Bring | None = None) -> None:
         if parts.fatal is not None:
             raise parts.fatal
     finally:
+        _let_go(stores)
+
+
+def _let_go(stores: Stores) -> None:
+    try:
         stores.close()
+    except StoreUnavailableError as error:
+        _say(f"the stores could not be closed in order: {error}; nothing that was acknowledged is lost by that")
+
+
+def _stood_in(launch: Launch, error: StoreUnavailableError, patience_s: float) -> Literal["room", "stopped"]:
+    """Answer from what can be read until the disk takes something again. Raises the error where nothing is in force, or can be read."""
+    try:
+        with readable(launch.settings.data_dir) as where, SqliteJournal.open_read_only(where) as journal:
+            run_id = launch.run_id or (None if launch.new else taken_up_next(journal.runs()))
+            if run_id is None or journal.head(run_id)[0] == 0:
+                raise error
+            rules = rules_for(launch.policy)
+            engine = StandIn(journal=journal, telemetry=MemoryTelemetry(), run_id=run_id, rules=rules, period_us=launch.period_us, error=error)
+            return asyncio.run(_stand_in(launch, engine, where, patience_s))
+    except StoreUnavailableError:
+        raise error from None
+
+
+async def _stand_in(launch: Launch, engine: StandIn, where: Path, patience_s: float) -> Literal["room", "stopped"]:
+    clock, stop = SystemClock(), asyncio.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    data_dir, tokens = launch.settings.data_dir, TokenStore(launch.settings.data_dir)
+    reader = partial(SqliteJournal.open_read_only, where)
+    api = Api(engine=engine, inbox=ClosedInbox(), keys=tokens, gate=GateConnector(), papers=documents, explain=explain, clock=clock, reader=reader)
+    server = await serve(api, port=launch.settings.port)
+    with suppress(StoreUnavailableError):  # whoever knows the port still finds it
+        announce(server, data_dir)
+    held = sum(agent.desired != "none" for agent in engine.state.agents.values())
+    _say(f"{engine.trouble}. Nothing new is decided; {held} agents stay contained, and the gate on {server.url} says so until there is room")
+    until_us = None if launch.duration_s is None else clock.now_us() + round(launch.duration_s * SECOND_US)
+    try:
+        await _wait(stop, patience_s)
+        while not stop.is_set() and not room_again(data_dir):
+            if until_us is not None and clock.now_us() >= until_us:
+                return "stopped"
+            await _wait(stop, PROBE_EVERY_S)
+    finally:
+        await server.close()
+    if stop.is_set():
+        return "stopped"
+    _say("the disk takes something again: starting")
+    return "room"
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
 
 
 def _compose(launch: Launch, stores: Stores, bring: Bring | None) -> Parts:
@@ -150,7 +225,16 @@ def _compose(launch: Launch, stores: Stores, bring: Bring | None) -> Parts:
         # the lock comes before the address: whoever is refused must not take the address of the one who runs
         engine.open(clock.now_us())
     panel = Panel(engine, clock, inbox=inbox)
-    beside = Beside(settings=launch.settings, policy=launch.policy, engine=engine, stores=stores, clock=clock, say=_say, panel=panel)
+    beside = Beside(
+        settings=launch.settings,
+        policy=launch.policy,
+        engine=engine,
+        stores=stores,
+        clock=clock,
+        say=_say,
+        panel=panel,
+        config=launch.config,
+    )
     return Parts(
         launch=launch,
         engine=engine,

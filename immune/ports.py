@@ -226,6 +226,80 @@ class BandSeries:
     high: NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncidentRow:
+    """One incident as people ask for it; `closed_at_us` is 0 while it is open."""
+
+    incident_id: str
+    agent: str
+    infection: str
+    severity: float
+    opened_at_us: int
+    closed_at_us: int
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalRow:
+    """One request; `decision` is requested, approved, rejected, expired or withdrawn, `by` whoever decided."""
+
+    request_id: str
+    agent: str
+    plan_id: str
+    severity: float
+    requested_at_us: int
+    decision: str
+    decided_at_us: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionRow:
+    """One thing that was done or undone, or begun; `success` is None for a beginning."""
+
+    seq: int
+    at_us: int
+    agent: str
+    plan_id: str
+    action: str
+    trigger: str
+    decision: str
+    direction: str
+    outcome: str
+    success: bool | None
+
+
+@runtime_checkable
+class RunReader(Protocol):
+    """What people ask of one run, whichever store holds it. Everything is scoped by the run."""
+
+    def agents(self, run_id: str) -> tuple[str, ...]:
+        """The run's agent ids, in roster order."""
+        ...
+
+    def series(
+        self, run_id: str, agent_id: str, vital: str, *, from_us: int = 0, to_us: int | None = None, every_us: int | None = None
+    ) -> VitalSeries:
+        """One vital of one agent in ``[from_us, to_us)``; with `every_us` the mean of each such span, at its start. Raises UnknownIdError."""
+        ...
+
+    def latest(self, run_id: str) -> SampleBatch:
+        """The newest sample of every agent that has one."""
+        ...
+
+    def incidents(self, run_id: str) -> list[IncidentRow]:
+        """Every incident, in order of opening."""
+        ...
+
+    def approvals(self, run_id: str) -> list[ApprovalRow]:
+        """Every request, in order of asking."""
+        ...
+
+    def actions(self, run_id: str) -> list[ActionRow]:
+        """Every step done or undone, in order."""
+        ...
+
+
 @runtime_checkable
 class Telemetry(Protocol):
     """Measurements by block: written once a tick, read by people, never read inside a tick."""

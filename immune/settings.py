@@ -42,6 +42,12 @@ class Settings:
     dashboard_port: int = DEFAULT_DASHBOARD_PORT
     witness: Path | None = None
     influx: InfluxSettings | None = None
+    dashboard_url: str = ""
+
+    @property
+    def dashboard_address(self) -> str:
+        """Where people reach the dashboard, for the links in notices."""
+        return self.dashboard_url or f"http://127.0.0.1:{self.dashboard_port}"
 
     @property
     def witness_path(self) -> Path:
@@ -64,13 +70,20 @@ def load_settings(
     witness = table.get("witness")
     if witness is not None and (not isinstance(witness, str) or not witness):
         raise InputError("not a file", field="daemon.witness", value=witness, way_out='for example witness = "/var/log/immune-heads.log"')
+    dashboard_url = table.get("dashboard_url", "")
+    if not isinstance(dashboard_url, str) or (dashboard_url and not dashboard_url.startswith(("http://", "https://"))):
+        way_out = 'for example dashboard_url = "https://immune.example.org"'
+        raise InputError("not an address", field="daemon.dashboard_url", value=dashboard_url, way_out=way_out)
     chosen = data_dir or Path(env.get("IMMUNE_DATA_DIR") or folder)
     return Settings(
         data_dir=chosen,
         port=_port(port, env.get("IMMUNE_PORT"), table.get("port")),
-        dashboard_port=_port(None, env.get("IMMUNE_DASHBOARD_PORT"), table.get("dashboard_port"), name="dashboard_port", default=DEFAULT_DASHBOARD_PORT),
+        dashboard_port=_port(
+            None, env.get("IMMUNE_DASHBOARD_PORT"), table.get("dashboard_port"), name="dashboard_port", default=DEFAULT_DASHBOARD_PORT
+        ),
         witness=Path(witness) if witness else None,
         influx=load_influx(config=config, environment=env),
+        dashboard_url=dashboard_url.rstrip("/"),
     )
 
 
@@ -99,7 +112,7 @@ def load_influx(*, config: Path | None = None, environment: Mapping[str, str] | 
 
 
 def _daemon_table(config: Path | None) -> Mapping[str, object]:
-    return _table(config, "daemon", ("data_dir", "port", "dashboard_port", "witness"))
+    return _table(config, "daemon", ("data_dir", "port", "dashboard_port", "dashboard_url", "witness"))
 
 
 def _table(config: Path | None, name: str, keys: tuple[str, ...]) -> Mapping[str, object]:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import fault_results
+from tests.influx_kit import influx_server as influx_server
 
 # Derandomised in both: a test that fails must fail again for the person who looks. No deadline: virtual machines stall.
 _SHARED = {"derandomize": True, "deadline": None, "database": None, "suppress_health_check": [HealthCheck.too_slow]}

@@ -248,7 +248,7 @@ def _departures(found: Parts) -> Iterator[str]:
         return
     shapes = list(dict.fromkeys(key for row in rows for key in row if isinstance(row[key], dict)))
     yield "<h2>Departures from the proof, one at a time</h2>"
-    yield "<p>False crossings per agent-day at a budget of 10 a day, and what the same switch does to finding.</p>"
+    yield "<p>Run length to a false alarm over the set one (300 samples; more is safer), and what the same switch does to finding.</p>"
     head = "".join(f"<th>{escape(shape)}</th>" for shape in shapes)
     lines = [f"<tr><th>the product with</th>{head}<th>strong, 60 samples</th><th>strong, 900</th><th>slow harm</th><th>held an hour</th></tr>"]
     for row in rows:
@@ -260,9 +260,11 @@ def _departures(found: Parts) -> Iterator[str]:
     yield f'<div class="wide"><table>{"".join(lines)}</table></div>'
 
 
-def rate_text(rate: dict[str, float]) -> str:
-    """A rate with its interval."""
-    return f"{rate['rate']:.2g} [{rate['low']:.2g}, {rate['high']:.2g}]"
+def rate_text(rate: dict[str, Any]) -> str:
+    """A run length over the set one, with its interval and the alarms counted."""
+    if rate["ratio"] is None:
+        return f"> {rate['low']:.1f} (0)"
+    return f"{rate['ratio']:.1f} [{rate['low']:.1f}, {rate['high']:.1f}] ({rate['alarms']:.0f})"
 
 
 def power_text(delays: list[int | None]) -> str:

@@ -53,7 +53,7 @@ class Size:
 
 
 QUICK = Size(agents=60, ticks=2400, fleets=1, calls=60, hunts=1, sparse_agents=200, ideal_runs=60, departure_ticks=0)
-FULL = Size(agents=1000, ticks=12_960, fleets=4, calls=3000, hunts=6, sparse_agents=2000, ideal_runs=400, departure_ticks=7200)
+FULL = Size(agents=1000, ticks=8_640, fleets=6, calls=750, hunts=6, sparse_agents=2000, ideal_runs=400, departure_ticks=7200)
 BESIDE, RIVER = 10, 5
 """Fleets of a row with faults that the simple rules watch too, and river's."""
 
@@ -66,17 +66,22 @@ def jobs(size: Size, seed: int, folder: str) -> list[Job]:
         out.append(Job(name=name, work=work, arguments=arguments, options=options, turn=turn))
 
     many = size.hunts
+    for name in DEPARTURES if size.departure_ticks else ():
+        for shape in ("gaussian", "ar", "tasks"):
+            add("departure", departure, name, shape, seed + 70, 200, size.departure_ticks, turn=1)
+        for n in range(3):
+            add("departure power", departure_power, name, seed + 70 + n, turn=1 + n)
     for n in range(size.fleets):
         for shape in (*QUIET, *UNTUNED):
             if n == 0 or shape in QUIET:
                 agents, ticks = (size.agents // 2, 2 * size.ticks) if shape == "diurnal" else (size.agents, size.ticks)
-                add(f"quiet {shape}", quiet, shape, seed + n, agents, ticks, turn=n, rivals=n == 0)
+                add(f"quiet {shape}", quiet, shape, seed + n, agents, ticks, turn=n if shape in QUIET else 1, rivals=n == 0)
         if folder:
             add("quiet recorded", recorded, folder, seed + n, size.agents, size.ticks, turn=n, rivals=n == 0)
             if n == 0:
-                add("quiet recorded mixed", recorded, folder, seed + n, size.agents, size.ticks, mixed=True)
-    for every in SPARSE:
-        add(f"sparse {every:g}", quiet, "sparse", seed, size.sparse_agents, round(size.calls * every), every, rivals=True)
+                add("quiet recorded mixed", recorded, folder, seed + n, size.agents, size.ticks, turn=1, mixed=True)
+        for every in SPARSE:
+            add(f"sparse {every:g}", quiet, "sparse", seed + n, size.sparse_agents, round(size.calls * every), every, turn=n, rivals=n == 0)
     for name, count, work, arguments in (
         ("strong 900", 14, strong, (900,)),
         ("strong 60", 20, strong, (60,)),
@@ -109,11 +114,6 @@ def jobs(size: Size, seed: int, folder: str) -> list[Job]:
         add(f"ideal {delta:g}", ideal, seed, delta, 100.0, 3, size.ideal_runs)
     for shape in ("gaussian", "lognormal", "ar") if many > 1 else ("gaussian",):
         add(f"run length {shape}", run_length, seed + 50, shape, min(size.agents, 500), min(size.ticks, 12_000), THRESHOLDS)
-    for name in DEPARTURES if size.departure_ticks else ():
-        for shape in ("gaussian", "ar", "tasks"):
-            add("departure", departure, name, shape, seed + 70, 200, size.departure_ticks, turn=1)
-        for n in range(3):
-            add("departure power", departure_power, name, seed + 70 + n, turn=1 + n)
     for n, shape in enumerate(("diurnal", "tasks", "deploys", "gamma") if many > 1 else ("diurnal",)):
         add("door", same_through_the_door, seed + n, shape)
     add("speed 15", speed, 15, 400, "deploys")

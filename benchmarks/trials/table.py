@@ -13,6 +13,8 @@ from trials.rivals import RIVER, SIMPLE
 from trials.tally import calibration_error, calibration_interval, poisson, wilson
 
 RIVALS = (*SIMPLE, *RIVER)
+DEPARTED_AT = 1
+"""Which of the thresholds of the departures is shown: enough alarms to count, far enough from the start."""
 HEALTHY = {
     "gaussian": (0.01, 0.001, "gaussian", "gaussian"),
     "lognormal": (0.01, 0.001, "lognormal(.8)", "lognormal(.8)"),
@@ -341,12 +343,19 @@ def _bound(found: Parts) -> Iterator[Row]:
 
 
 def departures(found: Parts) -> list[dict[str, Any]]:
-    """Each departure from the proof: false crossings over the budget by shape, and what is found; one dict a departure."""
+    """Each departure from the proof: run length over the set one by shape (at `DEPARTED_AT`), and what is found; one dict a departure."""
     rows: dict[str, dict[str, Any]] = {}
     for part in found.get("departure", ()):
         row = rows.setdefault(part["departure"], {"departure": part["departure"]})
-        low, high = poisson(part["false"], part["days"])
-        row[part["shape"]] = {"rate": part["false"] / part["days"], "low": low, "high": high, "false": part["false"], "days": part["days"]}
+        exposure, alarms, c = part["exposure"][DEPARTED_AT], part["alarms"][DEPARTED_AT], part["set"][DEPARTED_AT]
+        low, high = poisson(alarms, exposure)
+        row[part["shape"]] = {
+            "ratio": exposure / alarms / c if alarms else None,
+            "low": 1 / high / c,
+            "high": 1 / low / c if alarms else None,
+            "alarms": alarms,
+            "set": c,
+        }
     for part in found.get("departure power", ()):
         row = rows.setdefault(part["departure"], {"departure": part["departure"]})
         for key in ("young", "old", "slow"):

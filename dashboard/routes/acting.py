@@ -132,6 +132,11 @@ def decide_many(ask: Ask) -> Response:
     return Response(encode({"decision": decision, "done": done, "refused": len(results) - done, "results": results}), content_type="application/json")
 
 
+def roll_back(ask: Ask) -> Response:
+    """Undo a plan that is under way."""
+    return pass_on(ask, path_of("plans", ask.id, "roll-back"), {"reason": ask.text("reason")})
+
+
 # -- agents ------------------------------------------------------------------------------------------------------------------
 
 
@@ -177,7 +182,7 @@ def reset_baseline(ask: Ask) -> Response:
 
 def mute_agent(ask: Ask) -> Response:
     """Keep an agent's incidents quiet until a time; hard limits stay."""
-    return pass_on(ask, path_of("agents", ask.id, "mute"), {"until": ask.text("until"), "reason": ask.text("reason")})
+    return pass_on(ask, path_of("agents", ask.id, "mute"), {name: ask.text(name) for name in ("until", "vital", "reason") if ask.text(name)})
 
 
 def report_agent(ask: Ask) -> Response:
@@ -223,6 +228,7 @@ def _post(path: str, handler: Handler, summary: str, role: Role, *fields: BodyFi
 
 
 UNTIL = BodyField(name="until", required=True, max_length=64, says="ISO 8601")
+VITAL = BodyField(name="vital", max_length=100, says="of one vital only")
 PLAN_HASH = BodyField(name="plan_hash", required=True, max_length=128, says="the hash of the plan that you saw")
 NOW = (BodyField(name="now", type="boolean", says="decide it by name, at once"), BodyField(name="dry_run", type="boolean", says="only show the plan"))
 VERDICT = BodyField(name="verdict", required=True, options=("false_alarm", "new_normal", "cause"), says="false_alarm, new_normal or cause")
@@ -234,7 +240,7 @@ def _agent_routes(path: str) -> tuple[Route, ...]:
         _post(f"{path}/release", release_agent, "End every containment of an agent", "operator", REASON),
         _post(f"{path}/heal", heal_agent, "Ask for a plan, look at it, or decide it by name", "operator", *NOW, CONFIRM),
         _post(f"{path}/reset-baseline", reset_baseline, "What it does now is normal", "operator", REASON),
-        _post(f"{path}/mute", mute_agent, "Keep its incidents quiet until a time", "operator", UNTIL, REASON),
+        _post(f"{path}/mute", mute_agent, "Do not be told of it until a time", "operator", UNTIL, REASON, VITAL),
         _post(f"{path}/report", report_agent, "Say that an agent is sick", "operator", REASON),
         _post(f"{path}/retire", retire_agent, "Retire an agent", "operator", REASON),
     )
@@ -268,6 +274,7 @@ ROUTES: tuple[Route, ...] = (
         BodyField(name="plans", type="object", required=True, says="id -> hash of the plan that you saw"),
         REASON,
     ),
+    _post("/api/healings/<id>/roll-back", roll_back, "Undo a plan that is under way", "approver", REASON),
     *_agent_routes("/api/agents/<path:id>"),
     *_agent_routes("/api/agent"),
     _post(

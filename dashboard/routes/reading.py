@@ -103,7 +103,7 @@ def show_agent(ask: Ask) -> Response:
     found["deviating_since"] = shared.when(agent.deviating_since_us)
     found["incidents"] = [shared.incident_document(one) for one in reversed(incidents)]
     found["containments"] = [shared.containment_document(one) for one in reversed(state.containments.values()) if one.covers(agent)]
-    found["plans"] = [shared.plan_document(one) for one in reversed(state.plans.values()) if one.agent_id == agent.agent_id]
+    found["plans"] = [possible.plan_view(ask, projection, one) for one in reversed(state.plans.values()) if one.agent_id == agent.agent_id]
     found["approvals"] = [
         documents.approval_view(projection, one) for one in documents.approvals_newest_first(state) if one.subject == agent.agent_id
     ]
@@ -179,7 +179,11 @@ def show_approval(ask: Ask) -> Response:
         raise ProblemError(404, "no such approval in this run", field="id", value=ask.id, way_out="see /api/approvals")
     found = documents.approval_view(projection, approval)
     head = {"run_id": projection.run_id, "seq": projection.state.seq, "at": shared.when(projection.state.at_us), "past": projection.past}
-    return document(ask, {**head, "approval": found, "actions": possible.for_approval(ask, projection, approval)})
+    actions = possible.for_approval(ask, projection, approval)
+    plan = projection.state.plans.get(approval.plan_id)
+    if plan is not None:
+        actions |= possible.for_plan(ask, projection, plan)
+    return document(ask, {**head, "approval": found, "actions": actions})
 
 
 def list_pending(ask: Ask) -> Response:

@@ -192,6 +192,20 @@ def _report(commands: Commands, call: Call) -> Order:
     return Order(decision=commands.report(call.agent_id, call.text("reason")), document={"agent": call.agent_id})
 
 
+def _mute(commands: Commands, call: Call) -> Order:
+    until_us = call.time_us("until")
+    decision = commands.mute(call.agent_id, call.text("vital"), until_us, call.text("reason"))
+    return Order(decision=decision, document={"agent": call.agent_id, "vital": call.text("vital"), "until": ev.iso(until_us)})
+
+
+def _rebase(commands: Commands, call: Call) -> Order:
+    return Order(decision=commands.rebase(call.agent_id, call.text("reason")), document={"agent": call.agent_id})
+
+
+def _roll_back(commands: Commands, call: Call) -> Order:
+    return Order(decision=commands.roll_back(call.id, call.text("reason")), document={"plan": call.id, "status": "compensating"})
+
+
 def _retire(commands: Commands, call: Call) -> Order:
     return Order(decision=commands.retire(call.agent_id, call.text("reason")), document={"agent": call.agent_id})
 
@@ -314,6 +328,40 @@ ROUTES: tuple[Route, ...] = (
         summary="Say that an agent is sick: evidence with a name on it, not an order",
         roles=REPORTERS,
         command="report",
+        body="fields",
+        fields=(REASON,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/agents/{id}/mute",
+        handler=command("mute", _mute),
+        summary="Ask not to be told of one vital of an agent, or of any, until a time; hard limits are told anyway",
+        roles=OPERATORS,
+        command="mute",
+        body="fields",
+        fields=(
+            BodyField(name="vital", required=False, max_length=100, says="for example latency_ms; any if left out"),
+            BodyField(name="until", type="time", says="ISO 8601 or epoch seconds, at most seven days ahead"),
+            REASON,
+        ),
+    ),
+    Route(
+        method="POST",
+        path="/v1/agents/{id}/rebase",
+        handler=command("rebase", _rebase),
+        summary="What it does now is its normal: learn it anew",
+        roles=OPERATORS,
+        command="rebase",
+        body="fields",
+        fields=(REASON,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/plans/{id}/roll-back",
+        handler=command("plans.roll_back", _roll_back),
+        summary="Undo a plan that is under way, step by step and in reverse",
+        roles=APPROVERS,
+        command="plans.roll_back",
         body="fields",
         fields=(REASON,),
     ),

@@ -102,6 +102,11 @@ async def serve(api: Api, *, host: str = "127.0.0.1", port: int = DEFAULT_PORT, 
     return server
 
 
+def announce(server: Server, data_dir: Path) -> None:
+    """Write the address where programs look for it. Raises StoreUnavailableError; the server answers all the same."""
+    server.note = _write_note(data_dir, server)
+
+
 def _why_not(error: OSError, host: str, port: int) -> RefusedError | UnreachableError:
     if error.errno == errno.EADDRINUSE:
         return RefusedError(

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from immune import __version__
-from immune.cli import acting, approvals, influx, journal, people, policy, reading, retention, tokens
+from immune.cli import acting, approvals, influx, journal, notify, people, policy, reading, retention, tokens
 from immune.cli.doctor import doctor
 from immune.cli.output import run_guarded
 from immune.cli.replay import replay
@@ -45,11 +45,13 @@ for command in (
     acting.report,
     acting.feedback,
     acting.announce,
+    acting.mute,
     acting.memory,
 ):
     app.command(command.__name__)(command)
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(people.app, name="people")
+app.add_typer(notify.app, name="notify")
 app.add_typer(journal.app, name="journal")
 app.add_typer(influx.app, name="influx")
 app.add_typer(policy.app, name="policy")

@@ -125,6 +125,19 @@ def announce(
     emit(answer, as_json, lambda: done(f"a change of {cohort} is announced", answer))
 
 
+def mute(
+    agent_id: Agent,
+    until: Annotated[str, typer.Option("--until", metavar="TIME", help="ISO 8601 (UTC unless it says otherwise), or from now: 30m, 2h.")],
+    reason: Reason,
+    vital: Annotated[str, typer.Option("--vital", metavar="VITAL", help="Only this vital, e.g. latency_ms.", show_default=False)] = "",
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Do not be told of an agent for a while; hard limits are told anyway. Example: immune mute w-3 --until 2h --reason 'load test'"""
+    answer = tell(data_dir, ("agents", agent_id, "mute"), {"vital": vital, "until": _time(until), "reason": reason})
+    emit(answer, as_json, lambda: done(f"{agent_id}: {vital or 'everything'} is muted until {until}", answer))
+
+
 def stop(
     reason: Reason,
     fleet: Annotated[bool, typer.Option("--fleet", help="Stop everyone.")] = False,

@@ -15,6 +15,7 @@ from immune.errors import ImmuneError
 
 NOT_WELL = 1
 ROOM_NEEDED_BYTES = 200 * 1024 * 1024
+CLOCK_SKEW_MAX_S = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,7 @@ def doctor(data_dir: DataDir = None, as_json: Json = False) -> None:
     from immune.settings import load_settings
 
     directory = load_settings(data_dir=data_dir).data_dir
-    checks = [_python(), _sqlite(), _writable(directory), _room(directory), _journals(directory), _parquet()]
+    checks = [_python(), _sqlite(), _writable(directory), _room(directory), _journals(directory), _parquet(), *_influx(), _collector()]
 
     def show() -> None:
         rows = [("ok" if c.works else "FAIL" if c.needed else "absent", c.name, c.found, "" if c.works else c.mend) for c in checks]
@@ -104,6 +105,46 @@ def _journals(directory: Path) -> Check:
     except ImmuneError as error:
         return Check(name="journal", works=False, needed=True, found=str(error), mend=error.way_out)
     return Check(name="journal", works=True, needed=True, found=f"{len(runs)} runs, chain of the newest holds")
+
+
+def _collector() -> Check:
+    from immune.errors import InputError
+    from immune.observability.probe import probe
+
+    try:
+        answered = probe()
+    except InputError as error:
+        return Check(name="collector", works=False, needed=True, found=str(error), mend=error.way_out)
+    if answered is None:
+        mend = "set OTEL_EXPORTER_OTLP_ENDPOINT to send traces and metrics somewhere"
+        return Check(name="collector", works=False, needed=False, found="none is named", mend=mend)
+    return Check(name="collector", works=answered.works, needed=True, found=answered.found, mend=answered.mend)
+
+
+def _influx() -> list[Check]:
+    """Server, token and bucket in one, and the clocks; only where an InfluxDB is configured."""
+    from immune.clock import SystemClock
+    from immune.settings import load_influx
+
+    target = load_influx()
+    if target is None:
+        mend = "set INFLUXDB_V2_URL, INFLUXDB_V2_ORG, INFLUXDB_V2_TOKEN and INFLUXDB_V2_BUCKET"
+        return [Check(name="influxdb", works=False, needed=False, found="not configured", mend=mend)]
+    from immune.stores.influx.administer import look
+
+    found = look(target, SystemClock().now_us())
+    where = f"{found.version} at {target.url}, bucket {target.bucket}".strip()
+    server = Check(name="influxdb", works=not found.error, needed=True, found=found.error or where, mend=found.mend)
+    if found.error:
+        return [server]
+    apart = Check(
+        name="influxdb clock",
+        works=abs(found.skew_s) < CLOCK_SKEW_MAX_S,
+        needed=True,
+        found=f"{found.skew_s:+.0f} s from ours",
+        mend="let both machines follow a time server (NTP)",
+    )
+    return [server, apart]
 
 
 def _parquet() -> Check:

@@ -16,8 +16,6 @@ never reached the endpoint failed; what may have reached it and was not answered
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -29,8 +27,10 @@ from urllib.parse import urlencode, urlsplit
 from immune.clock import US, Clock
 from immune.core.acts import Outcome
 from immune.core.events import LEVELS, Level, iso
+from immune.core.signing import SECRET_BYTES, signed_headers
 from immune.errors import InputError
 from immune.ports import Answer, Bound
+from immune.reach import check_address
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 PAUSES_S = (0.0, 0.5, 1.0, 2.0, 4.0)
 REMEMBERED = 10_000
 DETAIL_CHARS = 300
-SECRET_BYTES = 16
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 OUTDATED = Answer(outcome="failed", detail="a newer writer gives the orders")
@@ -218,15 +217,13 @@ class WebhookConnector:
         return await self._call("GET", f"{self.spec.url}{joint}{query}", self._signed(query.encode()), None)
 
     def _signed(self, content: bytes) -> dict[str, str]:
-        stamp = str(self._clock.now_us() // US)
-        digest = hmac.new(self.spec.secret, stamp.encode() + b"." + content, hashlib.sha256).hexdigest()
-        return {"Immune-Timestamp": stamp, "Immune-Signature": f"v1={digest}"}
+        return signed_headers(self.spec.secret, self._clock.now_us(), content)
 
     async def _call(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> _Reply:
         from aiohttp import ClientConnectorError, ClientError  # noqa: PLC0415 - 0.2 s that only its users should pay
         from yarl import URL  # noqa: PLC0415 - as aiohttp
 
-        from immune.connectors.outbound import ANSWER_BYTES, open_session  # noqa: PLC0415 - as aiohttp
+        from immune.outbound import ANSWER_BYTES, open_session  # noqa: PLC0415 - as aiohttp
 
         if self._session is None:
             self._session = open_session(private=self.spec.allow_private, loopback=self.spec.allow_loopback, timeout_s=self.spec.timeout_s)
@@ -264,38 +261,9 @@ def _bound(kept: OrderedDict[str, Any] | dict[str, Any]) -> None:
 
 
 def _checked(spec: WebhookSpec) -> WebhookSpec:
-    parts = urlsplit(spec.url)
-    host = parts.hostname or ""
-    if parts.scheme not in ("https", "http") or not host:
-        raise InputError("not an address to call", field="webhook.url", value=host or parts.scheme, way_out="give https://HOST/PATH")
-    if parts.username or parts.password:
-        raise InputError("no credentials in an address", field="webhook.url", value=host, way_out="leave user and password out; orders are signed")
-    if parts.scheme == "http" and not (spec.allow_loopback and _is_this_machine(host)):
-        raise InputError(
-            "orders travel by https", field="webhook.url", value=host, way_out="use https; http only on this machine, with allow_loopback"
-        )
-    _check_literal(spec, host)
+    host = check_address(spec.url, "webhook.url", private=spec.allow_private, loopback=spec.allow_loopback)
     if len(spec.secret) < SECRET_BYTES:
         raise InputError("too short a secret", field="webhook.secret", way_out=f"use at least {SECRET_BYTES} bytes: openssl rand -hex 32")
     if not spec.agents:
         raise InputError("an endpoint without agents", field="webhook.agents", value=host, way_out='for example agents = ["crawler-*"]')
     return spec
-
-
-def _is_this_machine(host: str) -> bool:
-    return host in {"localhost", "::1"} or host.startswith("127.")
-
-
-def _check_literal(spec: WebhookSpec, host: str) -> None:
-    """An address in figures is not resolved, so it is checked here; names are checked when they are resolved."""
-    from ipaddress import ip_address  # noqa: PLC0415 - only here
-
-    from immune.connectors.outbound import allowed  # noqa: PLC0415 - as aiohttp
-
-    try:
-        ip_address(host.split("%", maxsplit=1)[0])
-    except ValueError:
-        return
-    if not allowed(host, private=spec.allow_private, loopback=spec.allow_loopback):
-        way_out = "give a public address, or set allow_private or allow_loopback if you mean it"
-        raise InputError("this address may not be called", field="webhook.url", value=host, way_out=way_out)

@@ -419,3 +419,16 @@ class MemoryInherited(Event):
     kind = "memory_inherited"
     from_run: str
     entries: tuple[tuple[str, str, int, int], ...]
+
+
+@register
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonTold(Event):
+    """A notice went out to people, or could not. `about` is the event it speaks of, ``e17``."""
+
+    kind = "person_told"
+    channel: str
+    about: str
+    outcome: Literal["delivered", "failed"]
+    detail: str
+    reminders: int

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from immune.core import acts, healing
+from immune.core import acts, healing, rolling_back
 from immune.core import events as ev
 from immune.core.bench import level_without
 from immune.core.decision import BlockTool, Decision, Docket, Enforce, Rebase, ResumeLearning, Retire, Rules
@@ -271,6 +271,20 @@ class Commands:
             raise CommandError(409, f"{what} ({reason})", field="id", value=agent_id, way_out="a person must mend and release it")
         return incident, rung
 
+    def roll_back(self, plan_id: str, reason: str) -> Decision:
+        """Undo a plan that is under way. 404, 409 when it has ended or has nothing that can be undone."""
+        self._needs("approver", "roll a plan back")
+        self._needs_reason(reason)
+        plan = self.state.plans.get(plan_id)
+        if plan is None:
+            raise CommandError(404, "no such plan", field="id", value=plan_id, way_out="see GET /v1/plans")
+        against = rolling_back.why_not(plan)
+        if against:
+            raise CommandError(409, against, field="id", value=plan_id, way_out=f"see `immune why {plan_id}`")
+        docket = self._docket()
+        rolling_back.roll_back(docket, plan, reason, self.principal.actor)
+        return docket.close()
+
     # -- what people know ----------------------------------------------------------------------------------------------
 
     def report(self, agent_id: str, reason: str) -> Decision:
@@ -354,6 +368,19 @@ class Commands:
             raise CommandError(400, "not a time to mute until", field="until", value=ev.iso(until_us), way_out=way_out)
         docket = self._docket()
         self._add(docket, agent_id, acts.Muted(vital=vital, until_us=until_us, reason=reason), "")
+        return docket.close()
+
+    def rebase(self, agent_id: str, reason: str) -> Decision:
+        """What an agent does now is its normal: it is learned anew. 409 with an open incident, whose verdict says it better."""
+        self._needs("operator", "reset a baseline")
+        agent = self._agent(agent_id)
+        self._needs_reason(reason)
+        if agent.incident_id:
+            way_out = f"give feedback on {agent.incident_id}: a new normal"
+            raise CommandError(409, "it has an open incident", field="id", value=agent_id, way_out=way_out)
+        docket = self._docket()
+        self._add(docket, agent_id, acts.Rebased(agents=(agent_id,), basis="person", cohort="", reason=reason), "")
+        docket.effects.append(Rebase(agents=(agent.index,)))
         return docket.close()
 
     def retire(self, agent_id: str, reason: str) -> Decision:

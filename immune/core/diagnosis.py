@@ -26,6 +26,8 @@ from immune.core.signature import ANY_STREAM, UNKNOWN, Differential, FactHint, H
 __all__ = ["ANY_STREAM", "UNKNOWN", "Differential", "FactHint", "Hypothesis", "Infection", "Symptom", "differential", "loudness"]
 
 LOUD_NATS = 5.0
+OF_TASKS = "task_"
+"""Figures of whole tasks repeat what the samples say, later: they name a kind only where no sample does."""
 NATS_MAX = 1e6
 SIDE_EFFECT_POWER = 0.2
 LOUD_ENOUGH = 0.2
@@ -87,6 +89,8 @@ def differential(
     threshold_nats  a gap with less evidence than this is a long gap, not yet silence, and does not count
     """
     usable = [item for item in finding.evidence if item.nats > 0.0 and (item.direction != "silent" or item.nats >= threshold_nats)]
+    if any(item.nats >= LOUD_NATS and not item.vital.startswith(OF_TASKS) for item in usable):
+        usable = [item for item in usable if not item.vital.startswith(OF_TASKS)]
     case = _case(finding, usable, catalogue, fleet=fleet, now_us=now_us, watched=watched)
     verdicts = [_judge(infection, case) for infection in catalogue]
     ruled_out = [(verdict.kind, verdict.ruled_out) for verdict in verdicts if verdict.ruled_out]

@@ -75,6 +75,7 @@ class CohortFinding:
     field   what the cohort has in common (``type``, ``model`` …), empty for the fleet
     value   the shared value, e.g. ``v2``
     agents  indices of the members that moved, not merely the members
+    changed  exact facts that most of them changed shortly before the onset, as (field, before, after, first at_us)
     """
 
     key: str
@@ -88,6 +89,7 @@ class CohortFinding:
     members: int
     agents: tuple[int, ...]
     evidence: tuple[VitalEvidence, ...]
+    changed: tuple[tuple[str, str, str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

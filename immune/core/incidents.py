@@ -250,8 +250,7 @@ def _only_silent(finding: Finding) -> bool:
 
 
 def _facts(finding: Finding | CohortFinding) -> tuple[ev.FactNote, ...]:
-    changed = finding.changed if isinstance(finding, Finding) else ()
-    return tuple(ev.FactNote(field=field, before=before, after=after, at_us=at_us) for field, before, after, at_us in changed)
+    return tuple(ev.FactNote(field=field, before=before, after=after, at_us=at_us) for field, before, after, at_us in finding.changed)
 
 
 def _notes(evidence: tuple[VitalEvidence, ...]) -> tuple[ev.EvidenceNote, ...]:

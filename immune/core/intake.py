@@ -51,6 +51,16 @@ class Intake:
         self._grow()
         np.maximum(self._last_us[: len(last_us)], last_us, out=self._last_us[: len(last_us)])
 
+    def accept_earlier_clock(self, now_us: int) -> int:
+        """Take back times that lie further ahead than any source's clock may: then it was ours that lied, and has been set right.
+
+        Without that every agent would be late, hence unseen, until the clock has caught up. How many agents it was.
+        """
+        self._grow()
+        ahead = self._last_us > now_us + self.max_skew_us
+        self._last_us[ahead] = now_us
+        return int(ahead[: len(self.roster)].sum())
+
     def screen(self, batch: SampleBatch, now_us: int) -> Screened:
         """What may be scored of this batch. An already ordered batch without faults is returned as it is."""
         if not len(batch):

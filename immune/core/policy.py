@@ -140,6 +140,9 @@ class LimitsPolicy:
         64, "ticks", 1, 100_000, "measurements waiting for the store; beyond it the oldest tick is dropped and counted"
     )
     telemetry_retention_s: float = number(7 * 86_400.0, "s", 60.0, 3.2e9, "measurements older than this are forgotten")
+    run_retention_s: float = number(
+        180 * 86_400.0, "s", 3600.0, 3.2e9, "runs whose last event is older leave the journal for an archive of their own, checked first"
+    )
     max_clock_skew_s: float = number(300.0, "s", 0.0, 86_400.0, "a sample from further in the future than this is rejected")
     max_body_bytes: int = number(4_194_304, "bytes", 1024, 1_000_000_000, "a larger request body is refused before it is read")
     max_samples_per_request: int = number(10_000, "samples", 1, 10_000_000, "more in one request would keep everybody else waiting")

@@ -20,7 +20,7 @@ from immune.errors import PolicyError
 
 MODES: tuple[Mode, ...] = ("observe", "recommend", "act")
 MODES_TABLE = "modes"
-NEIGHBOURS = ("daemon", "influx", "process", "webhook")
+NEIGHBOURS = ("daemon", "influx", "notify", "process", "webhook")
 """Tables of the same file that say where things are and whose hands there are; read elsewhere, no part of a policy."""
 MAX_POLICY_CHARS = 1_000_000
 _ORDERED = (("containment", "throttle_at"), ("containment", "restrict_at"), ("containment", "isolate_at"))

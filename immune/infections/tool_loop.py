@@ -7,6 +7,8 @@ INFECTION = Infection(
     summary="Far more tool calls than normal; latency and cost follow because each call takes a round.",
     symptoms=(
         Symptom(vital="tool_calls", direction="up", required=True, often=0.97, ratio=3.5, spread=0.6),
+        Symptom(vital="task_tool_calls", direction="up", required=True, often=0.6),
+        Symptom(vital="task_steps", direction="up", required=True, often=0.5),
         Symptom(vital="latency_ms", direction="up", often=0.6),
         Symptom(vital="latency_per_output_token", direction="up", often=0.5, weight=0.6),
         Symptom(vital="cost_usd", direction="up", often=0.5),

@@ -17,6 +17,7 @@ OPERATION = "invoke_agent"
 UNSAID = "unknown"
 PAIRS_MAX = 20
 NAME_MAX = 64
+WORDS = 2**31
 TOKEN_TYPES = (("input_tokens", "input"), ("output_tokens", "output"))
 PROVIDER, MODEL = CONTEXT_FIELDS.index("provider"), CONTEXT_FIELDS.index("model")
 
@@ -37,9 +38,11 @@ class FleetMeter:
         """One tick's samples."""
         if not len(batch):
             return
-        pairs, which = np.unique(batch.codes[:, (PROVIDER, MODEL)], axis=0, return_inverse=True)
-        for number, (provider, model) in enumerate(pairs.tolist()):
-            self._add(self._labels(provider, model), batch.values[which.reshape(-1) == number])
+        # one number for each pair: a unique over rows takes four times as long
+        pairs, which = np.unique(batch.codes[:, PROVIDER].astype(np.int64) * WORDS + batch.codes[:, MODEL], return_inverse=True)
+        for number, pair in enumerate(pairs.tolist()):
+            provider, model = divmod(pair + 1, WORDS)
+            self._add(self._labels(provider, model - 1), batch.values if len(pairs) == 1 else batch.values[which == number])
 
     def _add(self, labels: tuple[str, ...], values: NDArray[np.float64]) -> None:
         self.durations.add_many(labels, values[:, self._latency] / 1000)

@@ -50,6 +50,18 @@ class HistogramSpec:
     keys: tuple[str, ...] = ()
 
 
+def _counter(name: str, unit: str, says: str, read: Callable[[Look], Readings], keys: tuple[str, ...] = (), *, of_run: bool = False) -> Instrument:
+    return Instrument(name=name, unit=unit, kind="counter", says=says, read=read, keys=keys, of_run=of_run)
+
+
+def _up_down(name: str, unit: str, says: str, read: Callable[[Look], Readings], keys: tuple[str, ...] = (), *, of_run: bool = False) -> Instrument:
+    return Instrument(name=name, unit=unit, kind="updowncounter", says=says, read=read, keys=keys, of_run=of_run)
+
+
+def _gauge(name: str, unit: str, says: str, read: Callable[[Look], Readings], keys: tuple[str, ...] = ()) -> Instrument:
+    return Instrument(name=name, unit=unit, kind="gauge", says=says, read=read, keys=keys)
+
+
 def prometheus_name(name: str, unit: str, kind: str) -> str:
     """``immune.tick.lag`` in ``s`` -> ``immune_tick_lag_seconds``."""
     word = UNIT_WORDS.get(unit)
@@ -89,356 +101,119 @@ def _api(read: Callable[[ApiSide], Readings]) -> Callable[[Look], Readings]:
 
 
 TICKS: tuple[Instrument, ...] = (
-    Instrument(
-        name="immune.build.info",
-        unit="1",
-        kind="gauge",
-        says="Always 1; what runs here.",
-        keys=("version", "run_id", "policy"),
-        read=_build,
-    ),
-    Instrument(name="immune.ticks", unit="{tick}", kind="counter", says="Ticks done.", read=lambda look: one(look.engine.counters.ticks)),
-    Instrument(
-        name="immune.ticks.skipped",
-        unit="{tick}",
-        kind="counter",
-        says="Ticks that came too late and were skipped.",
-        read=lambda look: one(look.engine.counters.ticks_skipped),
-    ),
-    Instrument(
-        name="immune.tick.lag",
-        unit="s",
-        kind="gauge",
-        says="How late the newest tick was.",
-        read=lambda look: one(look.engine.counters.lag_us / US),
-    ),
-    Instrument(name="immune.samples", unit="{sample}", kind="counter", says="Samples scored.", read=lambda look: one(look.engine.counters.samples)),
-    Instrument(
-        name="immune.samples.rejected",
-        unit="{sample}",
-        kind="counter",
-        says="Samples turned away at the tick.",
-        keys=("reason",),
-        read=lambda look: by(look.engine.counters.rejected),
-    ),
+    _gauge("immune.build.info", "1", "Always 1; what runs here.", _build, ("version", "run_id", "policy")),
+    _counter("immune.ticks", "{tick}", "Ticks done.", lambda look: one(look.engine.counters.ticks)),
+    _counter("immune.ticks.skipped", "{tick}", "Ticks that came too late and were skipped.", lambda look: one(look.engine.counters.ticks_skipped)),
+    _gauge("immune.tick.lag", "s", "How late the newest tick was.", lambda look: one(look.engine.counters.lag_us / US)),
+    _counter("immune.samples", "{sample}", "Samples scored.", lambda look: one(look.engine.counters.samples)),
+    _counter("immune.samples.rejected", "{sample}", "Samples turned away at the tick.", lambda look: by(look.engine.counters.rejected), ("reason",)),
 )
 
 FLEET: tuple[Instrument, ...] = (
-    Instrument(
-        name="immune.agents",
-        unit="{agent}",
-        kind="updowncounter",
-        says="Enrolled agents.",
+    _up_down("immune.agents", "{agent}", "Enrolled agents.", lambda look: one(len(look.state.agents)), of_run=True),
+    _up_down("immune.agents.health", "{agent}", "Agents by health.", lambda look: by(look.health), ("health",), of_run=True),
+    _up_down("immune.agents.liveness", "{agent}", "Agents by liveness.", lambda look: by(look.liveness), ("liveness",), of_run=True),
+    _up_down(
+        "immune.agents.contained",
+        "{agent}",
+        "Agents by the containment that is observed in force.",
+        lambda look: by(look.levels),
+        ("level",),
         of_run=True,
-        read=lambda look: one(len(look.state.agents)),
     ),
-    Instrument(
-        name="immune.agents.health",
-        unit="{agent}",
-        kind="updowncounter",
-        says="Agents by health.",
-        keys=("health",),
+    _up_down(
+        "immune.agents.not_enforced",
+        "{agent}",
+        "Agents whose desired and observed containment differ.",
+        lambda look: one(look.deviating),
         of_run=True,
-        read=lambda look: by(look.health),
-    ),
-    Instrument(
-        name="immune.agents.liveness",
-        unit="{agent}",
-        kind="updowncounter",
-        says="Agents by liveness.",
-        keys=("liveness",),
-        of_run=True,
-        read=lambda look: by(look.liveness),
-    ),
-    Instrument(
-        name="immune.agents.contained",
-        unit="{agent}",
-        kind="updowncounter",
-        says="Agents by the containment that is observed in force.",
-        keys=("level",),
-        of_run=True,
-        read=lambda look: by(look.levels),
-    ),
-    Instrument(
-        name="immune.agents.not_enforced",
-        unit="{agent}",
-        kind="updowncounter",
-        says="Agents whose desired and observed containment differ.",
-        of_run=True,
-        read=lambda look: one(look.deviating),
     ),
 )
 
 ILLNESS: tuple[Instrument, ...] = (
-    Instrument(
-        name="immune.evidence.peak",
-        unit="{nat}",
-        kind="gauge",
-        says="The strongest evidence among the open incidents.",
-        read=lambda look: one(look.peak_nats),
+    _gauge("immune.evidence.peak", "{nat}", "The strongest evidence among the open incidents.", lambda look: one(look.peak_nats)),
+    _up_down("immune.incidents.open", "{incident}", "Open incidents.", lambda look: one(len(look.state.open_incidents)), of_run=True),
+    _counter("immune.incidents", "{incident}", "Incidents of this run.", lambda look: one(look.state.ever("incidents")), of_run=True),
+    _up_down(
+        "immune.containments.active", "{containment}", "Containments in force.", lambda look: one(len(look.state.active_containments)), of_run=True
     ),
-    Instrument(
-        name="immune.incidents.open",
-        unit="{incident}",
-        kind="updowncounter",
-        says="Open incidents.",
-        of_run=True,
-        read=lambda look: one(len(look.state.open_incidents)),
+    _counter(
+        "immune.containments", "{containment}", "Containments that were ordered, by level.", lambda look: by(look.tallies.containments), ("level",)
     ),
-    Instrument(
-        name="immune.incidents",
-        unit="{incident}",
-        kind="counter",
-        says="Incidents of this run.",
-        of_run=True,
-        read=lambda look: one(look.state.ever("incidents")),
+    _up_down("immune.plans.open", "{plan}", "Healing plans that have not ended.", lambda look: one(len(look.state.open_plans)), of_run=True),
+    _counter("immune.heals", "{plan}", "Healing plans that ended, by outcome.", lambda look: by(look.tallies.heals), ("outcome",)),
+    _up_down("immune.tasks.open", "{task}", "Tasks that only a person can do.", lambda look: one(len(look.state.open_tasks)), of_run=True),
+    _up_down("immune.approvals.pending", "{request}", "Requests that wait for a person.", lambda look: one(len(look.pending)), of_run=True),
+    _counter(
+        "immune.approvals.answered",
+        "{request}",
+        "Requests to people that were answered or ended, by outcome.",
+        lambda look: by(look.tallies.approvals),
+        ("outcome",),
     ),
-    Instrument(
-        name="immune.containments.active",
-        unit="{containment}",
-        kind="updowncounter",
-        says="Containments in force.",
-        of_run=True,
-        read=lambda look: one(len(look.state.active_containments)),
-    ),
-    Instrument(
-        name="immune.containments",
-        unit="{containment}",
-        kind="counter",
-        says="Containments that were ordered, by level.",
-        keys=("level",),
-        read=lambda look: by(look.tallies.containments),
-    ),
-    Instrument(
-        name="immune.plans.open",
-        unit="{plan}",
-        kind="updowncounter",
-        says="Healing plans that have not ended.",
-        of_run=True,
-        read=lambda look: one(len(look.state.open_plans)),
-    ),
-    Instrument(
-        name="immune.heals",
-        unit="{plan}",
-        kind="counter",
-        says="Healing plans that ended, by outcome.",
-        keys=("outcome",),
-        read=lambda look: by(look.tallies.heals),
-    ),
-    Instrument(
-        name="immune.tasks.open",
-        unit="{task}",
-        kind="updowncounter",
-        says="Tasks that only a person can do.",
-        of_run=True,
-        read=lambda look: one(len(look.state.open_tasks)),
-    ),
-    Instrument(
-        name="immune.approvals.pending",
-        unit="{request}",
-        kind="updowncounter",
-        says="Requests that wait for a person.",
-        of_run=True,
-        read=lambda look: one(len(look.pending)),
-    ),
-    Instrument(
-        name="immune.approvals.answered",
-        unit="{request}",
-        kind="counter",
-        says="Requests to people that were answered or ended, by outcome.",
-        keys=("outcome",),
-        read=lambda look: by(look.tallies.approvals),
-    ),
-    Instrument(
-        name="immune.approvals.oldest.age",
-        unit="s",
-        kind="gauge",
-        says="How long the oldest pending request has waited.",
-        read=lambda look: one(look.oldest_pending_s),
-    ),
+    _gauge("immune.approvals.oldest.age", "s", "How long the oldest pending request has waited.", lambda look: one(look.oldest_pending_s)),
 )
 
 RECORD: tuple[Instrument, ...] = (
-    Instrument(
-        name="immune.journal.writable",
-        unit="1",
-        kind="gauge",
-        says="1 while the journal takes what is appended, else 0.",
-        read=lambda look: one(not look.engine.trouble),
+    _gauge("immune.journal.writable", "1", "1 while the journal takes what is appended, else 0.", lambda look: one(not look.engine.trouble)),
+    _counter("immune.journal.refused", "{append}", "Appends that the journal could not take.", lambda look: one(look.engine.outage.refused)),
+    _gauge("immune.journal.events", "{event}", "Events in the journal of this run.", lambda look: one(look.state.seq)),
+    _counter("immune.events", "{event}", "Events appended to the journal, by kind.", lambda look: by(look.tallies.events), ("kind",)),
+    _gauge(
+        "immune.bound.size",
+        "1",
+        "How full every queue, cache and map is that outsiders could fill.",
+        lambda look: {(bound.name,): bound.size for bound in look.bounds},
+        ("bound",),
     ),
-    Instrument(
-        name="immune.journal.refused",
-        unit="{append}",
-        kind="counter",
-        says="Appends that the journal could not take.",
-        read=lambda look: one(look.engine.outage.refused),
+    _gauge("immune.bound.limit", "1", "Where each of them ends.", lambda look: {(bound.name,): bound.limit for bound in look.bounds}, ("bound",)),
+    _counter(
+        "immune.bound.lost",
+        "1",
+        "What each of them turned away, dropped or forgot.",
+        lambda look: {(bound.name,): bound.lost for bound in look.bounds},
+        ("bound",),
     ),
-    Instrument(
-        name="immune.journal.events",
-        unit="{event}",
-        kind="gauge",
-        says="Events in the journal of this run.",
-        read=lambda look: one(look.state.seq),
-    ),
-    Instrument(
-        name="immune.events",
-        unit="{event}",
-        kind="counter",
-        says="Events appended to the journal, by kind.",
-        keys=("kind",),
-        read=lambda look: by(look.tallies.events),
-    ),
-    Instrument(
-        name="immune.bound.size",
-        unit="1",
-        kind="gauge",
-        says="How full every queue, cache and map is that outsiders could fill.",
-        keys=("bound",),
-        read=lambda look: {(bound.name,): bound.size for bound in look.bounds},
-    ),
-    Instrument(
-        name="immune.bound.limit",
-        unit="1",
-        kind="gauge",
-        says="Where each of them ends.",
-        keys=("bound",),
-        read=lambda look: {(bound.name,): bound.limit for bound in look.bounds},
-    ),
-    Instrument(
-        name="immune.bound.lost",
-        unit="1",
-        kind="counter",
-        says="What each of them turned away, dropped or forgot.",
-        keys=("bound",),
-        read=lambda look: {(bound.name,): bound.lost for bound in look.bounds},
-    ),
-    Instrument(
-        name="immune.telemetry.stored.samples",
-        unit="{sample}",
-        kind="counter",
-        says="Samples in the telemetry store.",
-        read=lambda look: one(look.samples.stored),
-    ),
-    Instrument(
-        name="immune.telemetry.queue.samples",
-        unit="{sample}",
-        kind="updowncounter",
-        says="Samples waiting for the telemetry store.",
-        read=lambda look: one(look.samples.waiting),
-    ),
-    Instrument(
-        name="immune.telemetry.dropped.samples",
-        unit="{sample}",
-        kind="counter",
-        says="Samples that the telemetry store never got.",
-        read=lambda look: one(look.samples.dropped),
-    ),
-    Instrument(
-        name="immune.children.failures",
-        unit="{failure}",
-        kind="counter",
-        says="Deaths of background tasks in this run; each was restarted.",
+    _counter("immune.telemetry.stored.samples", "{sample}", "Samples in the telemetry store.", lambda look: one(look.samples.stored)),
+    _up_down("immune.telemetry.queue.samples", "{sample}", "Samples waiting for the telemetry store.", lambda look: one(look.samples.waiting)),
+    _counter("immune.telemetry.dropped.samples", "{sample}", "Samples that the telemetry store never got.", lambda look: one(look.samples.dropped)),
+    _counter(
+        "immune.children.failures",
+        "{failure}",
+        "Deaths of background tasks in this run; each was restarted.",
+        lambda look: one(look.state.child_failures),
         of_run=True,
-        read=lambda look: one(look.state.child_failures),
     ),
-    Instrument(
-        name="immune.companion.up",
-        unit="1",
-        kind="gauge",
-        says="1 while what runs beside the engine has no trouble.",
-        keys=("companion",),
-        read=_companions_up,
-    ),
-    Instrument(
-        name="immune.companion.count",
-        unit="1",
-        kind="gauge",
-        says="Every number that a companion says of itself: queues, spools, drops.",
-        keys=("companion", "what"),
-        read=_companions_say,
+    _gauge("immune.companion.up", "1", "1 while what runs beside the engine has no trouble.", _companions_up, ("companion",)),
+    _gauge(
+        "immune.companion.count", "1", "Every number that a companion says of itself: queues, spools, drops.", _companions_say, ("companion", "what")
     ),
 )
 
 DOOR: tuple[Instrument, ...] = (
-    Instrument(
-        name="immune.ingest.queue.samples",
-        unit="{sample}",
-        kind="updowncounter",
-        says="Reported samples waiting for the next tick.",
-        read=_inbox(lambda inbox: one(inbox.waiting)),
+    _up_down("immune.ingest.queue.samples", "{sample}", "Reported samples waiting for the next tick.", _inbox(lambda inbox: one(inbox.waiting))),
+    _counter("immune.ingest.accepted.samples", "{sample}", "Reported samples taken.", _inbox(lambda inbox: one(inbox.counts.accepted))),
+    _counter(
+        "immune.ingest.rejected.samples",
+        "{sample}",
+        "Reported samples turned away at the door.",
+        _inbox(lambda inbox: by(inbox.counts.rejected)),
+        ("reason",),
     ),
-    Instrument(
-        name="immune.ingest.accepted.samples",
-        unit="{sample}",
-        kind="counter",
-        says="Reported samples taken.",
-        read=_inbox(lambda inbox: one(inbox.counts.accepted)),
+    _counter("immune.ingest.enrolled.agents", "{agent}", "Agents that came in with their samples.", _inbox(lambda inbox: one(inbox.counts.enrolled))),
+    _counter(
+        "immune.api.requests",
+        "{request}",
+        "Requests by route and status.",
+        _api(lambda api: {(route, str(status)): count for (route, status), count in api.counters.requests.items()}),
+        ("route", "status"),
     ),
-    Instrument(
-        name="immune.ingest.rejected.samples",
-        unit="{sample}",
-        kind="counter",
-        says="Reported samples turned away at the door.",
-        keys=("reason",),
-        read=_inbox(lambda inbox: by(inbox.counts.rejected)),
-    ),
-    Instrument(
-        name="immune.ingest.enrolled.agents",
-        unit="{agent}",
-        kind="counter",
-        says="Agents that came in with their samples.",
-        read=_inbox(lambda inbox: one(inbox.counts.enrolled)),
-    ),
-    Instrument(
-        name="immune.api.requests",
-        unit="{request}",
-        kind="counter",
-        says="Requests by route and status.",
-        keys=("route", "status"),
-        read=_api(lambda api: {(route, str(status)): count for (route, status), count in api.counters.requests.items()}),
-    ),
-    Instrument(
-        name="immune.api.auth_failures",
-        unit="{request}",
-        kind="counter",
-        says="Requests without a valid token.",
-        read=_api(lambda api: one(api.doorman.failed)),
-    ),
-    Instrument(
-        name="immune.api.rate_limited",
-        unit="{request}",
-        kind="counter",
-        says="Requests refused for their rate.",
-        read=_api(lambda api: one(api.buckets.refused)),
-    ),
-    Instrument(
-        name="immune.api.refused_acts",
-        unit="{attempt}",
-        kind="counter",
-        says="Attempts to act that were refused.",
-        read=_api(lambda api: one(api.counters.refused_acts)),
-    ),
-    Instrument(
-        name="immune.api.bugs",
-        unit="{request}",
-        kind="counter",
-        says="Requests that failed for a reason nobody foresaw.",
-        read=_api(lambda api: one(api.counters.bugs)),
-    ),
-    Instrument(
-        name="immune.stream.clients",
-        unit="{client}",
-        kind="updowncounter",
-        says="Listeners of the live stream.",
-        read=_api(lambda api: one(api.stream.clients)),
-    ),
-    Instrument(
-        name="immune.stream.dropped",
-        unit="{client}",
-        kind="counter",
-        says="Listeners dropped because they could not keep up.",
-        read=_api(lambda api: one(api.stream.dropped)),
-    ),
+    _counter("immune.api.auth_failures", "{request}", "Requests without a valid token.", _api(lambda api: one(api.doorman.failed))),
+    _counter("immune.api.rate_limited", "{request}", "Requests refused for their rate.", _api(lambda api: one(api.buckets.refused))),
+    _counter("immune.api.refused_acts", "{attempt}", "Attempts to act that were refused.", _api(lambda api: one(api.counters.refused_acts))),
+    _counter("immune.api.bugs", "{request}", "Requests that failed for a reason nobody foresaw.", _api(lambda api: one(api.counters.bugs))),
+    _up_down("immune.stream.clients", "{client}", "Listeners of the live stream.", _api(lambda api: one(api.stream.clients))),
+    _counter("immune.stream.dropped", "{client}", "Listeners dropped because they could not keep up.", _api(lambda api: one(api.stream.dropped))),
 )
 
 INSTRUMENTS: tuple[Instrument, ...] = (*TICKS, *FLEET, *ILLNESS, *RECORD, *DOOR)

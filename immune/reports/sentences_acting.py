@@ -192,6 +192,11 @@ def _telling(envelope: Envelope, event: Event) -> str | None:
             return f"{by} was refused ({event.status}) to {in_words(event.command)} {event.target}: {event.reason}"
         case acts.CommandAnswered():
             return f"{by} had the answer {event.status} to {in_words(event.command)}; asking again under {event.key} changes nothing"
+        case acts.PersonTold():
+            again = f", for the {event.reminders + 1}. time" if event.reminders else ""
+            if event.outcome == "delivered":
+                return f"people were told of {event.about} through {event.channel}{again}"
+            return f"people could not be told of {event.about} through {event.channel}{again}: {event.detail}"
         case acts.MemoryInherited():
             return f"what run {event.from_run} learned of cures is taken over: {len(event.entries)} entries"
     return None

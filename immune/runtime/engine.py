@@ -186,6 +186,7 @@ class Engine:
         self._enroll_known()
         snapshot = self.journal.load_snapshot(self.run_id, continuity.NAME)
         self.learns_anew = not self._recall(snapshot) and snapshot is not None
+        self.intake.accept_earlier_clock(now_us)
         self.telemetry.begin(self.run_id, self.desk.schema)
         for source in self.sources:
             source.open(self.desk)

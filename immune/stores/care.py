@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from immune.core.events import iso
-from immune.errors import ImmuneError, InputError, JournalBrokenError, RefusedError
+from immune.errors import ImmuneError, InputError, JournalBrokenError, RefusedError, StoreUnavailableError
 from immune.ports import RunInfo
 from immune.stores.journal_sqlite import FILE_NAME, SqliteJournal
 from immune.stores.lock import WriterLock
@@ -46,6 +47,29 @@ def checked(path: Path) -> list[RunInfo]:
         for run in runs:
             journal.verify(run.run_id)
     return runs
+
+
+@contextmanager
+def readable(data_dir: Path) -> Iterator[Path]:
+    """Where the journal of a data directory can be read, whatever its disk is like.
+
+    A log that was not put away in order can only be read where there is room for an index beside it; on a disk that is full or
+    read-only that is in a copy elsewhere, gone afterwards. Raises StoreUnavailableError.
+    """
+    try:
+        SqliteJournal.open_read_only(data_dir).close()
+    except StoreUnavailableError as error:
+        with ExitStack() as stack:
+            try:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="immune-")))
+                for name in (FILE_NAME, FILE_NAME + "-wal"):
+                    if (data_dir / name).exists():
+                        shutil.copyfile(data_dir / name, folder / name)
+            except OSError:
+                raise error from None
+            yield folder
+    else:
+        yield data_dir
 
 
 def back_up(data_dir: Path, target: Path, *, force: bool = False) -> list[RunInfo]:

@@ -90,7 +90,8 @@ def open_readable(path: Path, layout: Layout) -> sqlite3.Connection:
         except sqlite3.OperationalError:
             # A read-only directory has no room for the shared-memory index that WAL needs; without a log to
             # read there is no writer either, and the file can be taken as it lies.
-            if path.with_name(path.name + "-wal").exists():
+            log = path.with_name(path.name + "-wal")
+            if log.exists() and log.stat().st_size:
                 raise
             return _connect_read_only(path, layout, "mode=ro&immutable=1")
 

@@ -228,6 +228,20 @@ class SqliteTelemetry:
         at_us = np.array([at_us for at_us, _ in kept], dtype=np.int64)
         return BandSeries(vital=vital, at_us=at_us, expected=lines[:, 0], low=lines[:, 1], high=lines[:, 2])
 
+    def profiles(self, run_id: str, every_us: int) -> Iterator[tuple[int, Bands]]:
+        """The bands of all agents, no closer together than `every_us`, by time. Raises UnknownIdError."""
+        run, vitals = self._known(run_id)
+        with guarded(self.path):
+            times = [row[0] for row in self._connection.execute("SELECT DISTINCT at_us FROM bands WHERE run = ? ORDER BY at_us", (run,))]
+        last_us = -every_us
+        for at_us in times:
+            if at_us - last_us >= every_us:
+                last_us = at_us
+                with guarded(self.path):
+                    rows = self._connection.execute("SELECT content FROM bands WHERE run = ? AND at_us = ? ORDER BY section", (run, at_us)).fetchall()
+                cube = np.frombuffer(b"".join(content for (content,) in rows), "<f4").reshape(-1, 3, len(vitals))
+                yield at_us, Bands(expected=cube[:, 0], low=cube[:, 1], high=cube[:, 2])
+
     def latest(self, run_id: str) -> SampleBatch:
         """The newest sample of every agent that has one, by agent: the last one of the highest tick that brought any."""
         found = self._find(run_id)

@@ -21,6 +21,7 @@ BODIES = {
     "/v1/agents/{id}/contain": {"level": "throttled", "reason": "r"},
     "/v1/incidents/{id}/feedback": {"verdict": "false_alarm"},
     "/v1/announcements": {"cohort": "version=2", "until": START_US / US + 3600},
+    "/v1/agents/{id}/mute": {"until": START_US / US + 3600, "reason": "r"},
     "/v1/containments": {"scope": "fleet", "level": "throttled", "reason": "r"},
     "/v1/agents/{id}/heal": {},
 }

@@ -141,6 +141,11 @@ COMMANDS = [
         "/v1/announcements",
         {"cohort": "version=2", "until": "2026-02-01T00:00:00Z"},
     ),
+    (
+        ("mute", "writer-3", "--until", "2026-02-01T00:00:00Z", "--vital", "latency_ms", "--reason", "load test"),
+        "/v1/agents/writer-3/mute",
+        {"vital": "latency_ms", "until": "2026-02-01T00:00:00Z", "reason": "load test"},
+    ),
     (("stop", "--fleet", "--reason", "wrong", "--yes"), "/v1/stop", {"reason": "wrong"}),
     (("approvals", "undo", "req-0001"), "/v1/approvals/req-0001/undo", {}),
     (("approvals", "approve", "req-0001"), "/v1/approvals/req-0001/decision", {"decision": "approve", "plan_hash": HASH}),

@@ -426,6 +426,7 @@ def test_the_histories_are_rich_enough_to_mean_something(kinds_seen):
     never = {"fact_changed", "samples_rejected", "child_failed", "telemetry_lost", "command_answered", "memory_inherited", "liveness_changed"}
     never |= {"journal_interrupted"}  # disks that refuse are in tests/unit/test_outage.py
     never |= {"loop_stalled"}  # tests/unit/test_watchdog.py
+    never |= {"person_told"}  # tests/unit/test_notifier.py
     never |= {"muted"}  # tests/unit/test_words.py
     assert set(ev.KINDS) - never - kinds_seen == set()
     assert acts.Relapsed.kind in kinds_seen

@@ -75,10 +75,14 @@ def versions(watch: Watch, members: list[int]) -> np.ndarray:
 @pytest.mark.parametrize("told", [True, False])
 def test_a_deploy_to_a_part_of_the_fleet_is_one_cause_by_name_and_nobody_in_it_is_blamed(told: bool) -> None:
     watch = learned(20, 120)
+    if told:
+        run(watch, 119, 120, deploy(MEMBERS, 121), versions(watch, []))
     after = run(watch, 120, 250, deploy(MEMBERS, 121), versions(watch, MEMBERS) if told else None)
     assert alarms(after) == set()
     ((_, field, value),) = causes_in(after)
     assert (field, value) == (("version", "2") if told else ("", ""))
+    named = {change[:3] for found in after for cohort in found.cohorts for change in cohort.changed}
+    assert named == ({("version", "1", "2")} if told else set())
 
 
 def test_an_announced_change_soon_becomes_normal_and_that_is_told() -> None:

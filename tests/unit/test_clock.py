@@ -98,6 +98,15 @@ def test_the_wall_clock_never_goes_back_within_a_process(monkeypatch):
     assert clock.now_us() >= before
 
 
+@pytest.mark.fault("F24")
+def test_the_wall_clock_counts_the_time_that_the_machine_slept_through(monkeypatch):
+    clock = SystemClock()
+    before = clock.now_us()
+    slept = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + 3600 * 10**9
+    monkeypatch.setattr(time, "clock_gettime_ns", lambda which: slept)
+    assert clock.now_us() - before >= 3600 * US
+
+
 async def test_the_wall_clock_wakes_at_or_after_its_time():
     clock = SystemClock()
     at_us = clock.now_us() + 2000

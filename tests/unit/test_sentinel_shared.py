@@ -55,7 +55,7 @@ def test_agents_that_came_a_moment_ago_do_not_vote() -> None:
     watch = Watch(12)
     for tick in range(100):
         watch.sentinel.observe(batch(tick, watch.healthy()[:4], np.arange(4)), at(tick))
-    after = watch.run(100, 129, outage(range(3, 12), 8.0, 117))
+    after = watch.run(100, 129, outage(range(3, 12), 8.0, 111))
     assert causes_in(after) == set()
     assert 3 in alarms(after)
 

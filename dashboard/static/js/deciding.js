@@ -55,6 +55,18 @@ export function healNow(one) {
   );
 }
 
+/** The buttons of a plan: only while it is under way. */
+export function planButtons(one) {
+  if (!["running", "probation", "compensating"].includes(one.status)) return [];
+  return [action("Roll back", one.actions?.roll_back, () => rollBack(one), { danger: true })];
+}
+
+function rollBack(one) {
+  return askFor({ title: `Roll ${one.id} back`, text: "What took effect is undone, in reverse order.", fields: [REASON], ok: "Roll back", danger: true, send: (values) => post(`/api/healings/${encodeURIComponent(one.id)}/roll-back`, values) }).then(
+    (answer) => answer && toast(`${one.id} is being undone`),
+  );
+}
+
 /** The buttons of a request for the person who looks. */
 export function buttons(one, liveRun) {
   const who = may("approver", liveRun);

@@ -46,12 +46,13 @@ export function diagnosis(incident) {
   return h("ol", {}, incident.diagnosis.map((one) => h("li", {}, h("strong", {}, words(one.kind)), ` ${percent(one.confidence)}`, one.for.length ? h("div.quiet", {}, `for: ${one.for.join("; ")}`) : null, one.against.length ? h("div.quiet", {}, `against: ${one.against.join("; ")}`) : null)));
 }
 
-export function plan(one) {
+export function plan(one, ...buttons) {
   return h(
     "div.plan",
     { dataset: { key: one.id } },
     h("p", {}, h("strong", {}, one.id), ` rung ${one.rung}, ${words(one.status)}`, one.outcome ? `, ${words(one.outcome)}` : "", one.reason ? `: ${one.reason}` : ""),
     h("ol", {}, one.steps.map((step) => h("li", {}, h("strong", {}, words(step.action)), ` tier ${step.tier}, ${words(step.status ?? "pending")}. ${step.summary} `, step.reversible ? h("span.tone-good", {}, `↩ undone by ${step.undo}`) : h("span.tone-bad", {}, "⚠ cannot be undone")))),
+    buttons.length ? h("div.actions", {}, buttons) : null,
   );
 }
 

@@ -250,7 +250,7 @@ class Causes:
         for sign, stream in cause.symptoms:
             middle, spread = cause.norms.get((sign, stream), (0.0, math.inf))
             beyond = (middle - self._mean(arena, stream, agent)) * (1 if sign else -1)
-            if earliest <= arena["onset"][stream, agent] <= latest and beyond <= max(3 * spread, STRONGER):
+            if earliest <= arena["onset"][stream, agent] <= latest and beyond <= max(3 * spread, STRONGER) + self._doubt(arena, stream, agent):
                 found.append((sign, stream))
         return found + self._follows(arena, cause, agent, latest) if found and lasts else found
 
@@ -283,6 +283,12 @@ class Causes:
             and arena["onset"][self._names.index(name), agent] <= latest
             and abs(self._mean(arena, self._names.index(name), agent)) <= STRONGER
         ]  # fmt: skip
+
+    def _doubt(self, arena: Arena, stream: int, agent: int) -> float:
+        """Two standard errors of that mean."""
+        if stream >= len(arena["own2"]):
+            return 0.0
+        return 2 * math.sqrt(float(arena["own2"][stream, agent]) / max(float(arena["sums"][0, stream, agent]), 1.0))
 
     def _mean(self, arena: Arena, stream: int, agent: int) -> float:
         """Mean deviation of a stream since its onset, in logs."""

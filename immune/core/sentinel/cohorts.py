@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from immune.core.sentinel.arena import Arena
+from immune.core.sentinel.arena import Arena, Rows
 
 STEP = 8
 MEMBERS_AT_LEAST = 3
@@ -26,7 +26,7 @@ COHORTS_AT_MOST = 256
 CLIP = 1.5
 """Of a member's short memory, whose sd is `MEMORY_SD` when healthy: a single sick agent must not look like its cohort."""
 MEMORY_SD = math.sqrt(0.1 / 1.9)
-LAMBDAS = np.array((0.5, 1.0, 2.0), dtype=np.float32)[:, None, None]
+LAMBDAS = (0.5, 1.0, 2.0)
 DELTA = 0.5
 Z_MAX = 6.0
 KNOWN_FROM = 8
@@ -37,6 +37,10 @@ SUSPECT_PACE = 0.2
 CALM = math.exp(3.0)
 CAP = math.exp(40.0)
 FIELDS = ("type", "service", "provider", "model", "version", "prompt_hash")
+
+_SIZES = np.array(LAMBDAS, dtype=np.float32)[:, None, None]
+_SLOPES = np.stack([_SIZES, -_SIZES])
+_FALL = _SIZES * np.float32(DELTA) + _SIZES * _SIZES * np.float32(0.5)
 
 Key = tuple[str, int]
 Moved = tuple[Key, int, int, float]
@@ -51,18 +55,20 @@ class Cohorts:
     def __init__(self, streams: int, threshold_nats: float) -> None:
         self.arena = Arena()
         for name in ("level", "before", "lagged", "steps"):
-            self.arena.declare(name, np.float32, trail=(streams,))
+            self.arena.declare(name, np.float32, lead=(streams,))
         for name in ("spread2", "lagged2"):
-            self.arena.declare(name, np.float32, fill=1.0, trail=(streams,))
-        self.arena.declare("recent", np.float32, trail=(streams,))
-        self.arena.declare("sr", np.float32, lead=(2, len(LAMBDAS)), trail=(streams,))
+            self.arena.declare(name, np.float32, fill=1.0, lead=(streams,))
+        self.arena.declare("recent", np.float32, lead=(streams,))
+        self.arena.declare("sr", np.float32, lead=(2, len(LAMBDAS), streams))
         self.keys: list[Key] = []
         self._streams = streams
         self._threshold = threshold_nats - math.log(STEP)
+        self._bar = np.float32(math.exp(self._threshold))
         self._rounds = 0
         self._seen: tuple[bytes, bytes] = (b"", b"")
         self._votes: Floats = np.zeros((0, 0), dtype=np.float32)
-        self._rows: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
+        self._order: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
+        self._rows: Rows = self._order
 
     def advance(self, arena: Arena, codes: Callable[[str], NDArray[np.int32]]) -> list[Moved]:
         """Count one round; every `STEP` of them, the cohorts that moved as a whole, strongest first."""
@@ -75,11 +81,10 @@ class Cohorts:
         if seen != self._seen:
             self._rebuild(voters, codes)
             self._seen = seen
-        if not len(self._rows):
+        if not len(self._order):
             return []
         lately = np.clip(arena["g_recent"][:, :size], np.float32(-CLIP), np.float32(CLIP))
-        total = (lately @ self._votes).T
-        return self._reject(self._step(total))
+        return self._reject(self._step(lately @ self._votes))
 
     def _rebuild(self, voters: NDArray[np.bool_], codes: Callable[[str], NDArray[np.int32]]) -> None:
         """Membership as a matrix (agents, cohorts), each column divided by its members' sd: one product gives all sums."""
@@ -93,53 +98,62 @@ class Cohorts:
             some = (members >= MEMBERS_AT_LEAST) & (members < fleet) & (values >= 0)
             found += [((name, code), voters & (of_field == code)) for code in values[some].tolist()]
         found = found[:COHORTS_AT_MOST]
+        if len(self.keys) > COHORTS_AT_MOST:
+            self.keys.clear()  # values that came and went (versions of months): all is learned anew within minutes
+            self.arena.clear(slice(0, self.arena.size))
         rows = [self._row(key) for key, _ in found]
         votes = np.zeros((len(voters), len(found)), dtype=np.float32)
         for column, (_, members_of) in enumerate(found):
             votes[members_of, column] = 1 / (MEMORY_SD * math.sqrt(int(members_of.sum())))
-        self._votes, self._rows = votes, np.array(rows, dtype=np.intp)
+        # the fleet's cohorts side by side are worked on in place
+        order = np.argsort(np.array(rows, dtype=np.intp))
+        self._order = np.array(rows, dtype=np.intp)[order]
+        self._votes = np.ascontiguousarray(votes[:, order])
+        whole = len(rows) > 0 and int(self._order[-1] - self._order[0]) + 1 == len(rows)
+        self._rows = slice(int(self._order[0]), int(self._order[-1]) + 1) if whole else self._order
 
     def _row(self, key: Key) -> int:
         if key in self.keys:
             return self.keys.index(key)
-        if len(self.keys) >= 2 * COHORTS_AT_MOST:
-            self.keys.clear()  # values that came and went (versions of months): all is learned anew within minutes
-            self.arena.clear(slice(0, self.arena.size))
         self.keys.append(key)
         self.arena.grow(len(self.keys))
         return len(self.keys) - 1
 
-    def _step(self, total: Floats) -> NDArray[np.float64]:
-        """Take in one sum of each (cohort, stream); ln of the mean detector, (2, cohorts, streams)."""
-        rows, arena = self._rows, self.arena
-        level, before, spread2 = arena["level"][rows], arena["before"][rows], arena["spread2"][rows]
-        steps, sr = arena["steps"][rows], arena["sr"][:, :, rows]
-        phi = np.clip(arena["lagged"][rows] / np.maximum(arena["lagged2"][rows], np.float32(1e-6)), 0, np.float32(0.97))
+    def _step(self, total: Floats) -> Floats:
+        """Take in one sum of each (stream, cohort); the mean detector, (2, streams, cohorts)."""
+        state = self.arena.block(self._rows)
+        level, before, spread2, steps = state["level"], state["before"], state["spread2"], state["steps"]
+        lagged, lagged2, sr, recent = state["lagged"], state["lagged2"], state["sr"], state["recent"]
+        phi = np.minimum(np.maximum(lagged / np.maximum(lagged2, np.float32(1e-6)), np.float32(0)), np.float32(0.97))
         residual = total - level
         innovation = residual - phi * before
         width = np.sqrt(np.maximum(spread2, 1 - phi * phi))
-        z = np.clip(innovation / width, np.float32(-Z_MAX), np.float32(Z_MAX))
-        known = steps >= KNOWN_FROM
-        growth = np.exp(LAMBDAS * (np.stack([z, -z])[:, None] - np.float32(DELTA)) - LAMBDAS * LAMBDAS / 2)
-        sr = np.where(known, np.minimum((sr + 1) * growth, np.float32(CAP)), 0)
-        calm = sr.mean(axis=1).max(axis=0) < CALM
-        pace = np.where(calm, np.float32(1), np.float32(SUSPECT_PACE))
-        bounded = np.clip(residual, -4 * width, 4 * width)
-        level = level + bounded * pace / np.minimum(steps + 1, np.float32(LEVEL_SPAN))
-        weight = calm / np.minimum(steps / 2 + 2, np.float32(SPREAD_SPAN))
-        arena["sr"][:, :, rows] = sr
-        arena["level"][rows] = level
-        arena["spread2"][rows] = spread2 + weight * (np.clip(innovation, -4 * width, 4 * width) ** 2 - spread2)
-        arena["lagged"][rows] += weight * (bounded * before - arena["lagged"][rows])
-        arena["lagged2"][rows] += weight * (before * before - arena["lagged2"][rows])
-        arena["before"][rows] = bounded
-        arena["recent"][rows] += np.float32(0.3) * (residual - arena["recent"][rows])
-        arena["steps"][rows] = steps + 1
-        nats: NDArray[np.float64] = np.log(np.maximum(sr.mean(axis=1, dtype=np.float64), 1e-3))
-        return nats
+        z = np.minimum(np.maximum(innovation / width, np.float32(-Z_MAX)), np.float32(Z_MAX))
+        np.add(sr, 1, out=sr)
+        sr *= np.exp(_SLOPES * z[None, None] - _FALL)
+        np.minimum(sr, np.float32(CAP), out=sr)
+        sr *= steps >= KNOWN_FROM
+        mean: Floats = np.add.reduce(sr, axis=1) * np.float32(1 / len(LAMBDAS))
+        calm = np.maximum(mean[0], mean[1]) < CALM
+        width *= 4
+        bounded = np.minimum(np.maximum(residual, -width), width)
+        level += bounded * np.where(calm, np.float32(1), np.float32(SUSPECT_PACE)) / np.minimum(steps + 1, np.float32(LEVEL_SPAN))
+        weight = calm / np.minimum(steps * np.float32(0.5) + 2, np.float32(SPREAD_SPAN))
+        surprising = np.minimum(np.maximum(innovation, -width), width)
+        spread2 += weight * (surprising * surprising - spread2)
+        lagged += weight * (bounded * before - lagged)
+        lagged2 += weight * (before * before - lagged2)
+        before[...] = bounded
+        recent += np.float32(0.3) * (residual - recent)
+        steps += 1
+        state.commit()
+        return mean
 
-    def _reject(self, nats: NDArray[np.float64]) -> list[Moved]:
+    def _reject(self, mean: Floats) -> list[Moved]:
         """e-BH over all processes; strongest first, of equals the one that is furthest out now."""
+        if mean.max() < self._bar:
+            return []
+        nats = np.log(np.maximum(mean.astype(np.float64), 1e-3))
         flat = np.sort(nats, axis=None)[::-1]
         rank = np.arange(1, len(flat) + 1)
         enough = np.flatnonzero(flat >= self._threshold + math.log(len(flat)) - np.log(rank))
@@ -147,9 +161,10 @@ class Cohorts:
             return []
         bar = flat[enough[-1]]
         moved = []
-        for sign, column, stream in zip(*np.nonzero(nats >= bar), strict=True):
-            out = float(self.arena["recent"][self._rows[column], stream]) * (-1 if sign else 1)
-            moved.append((out, (self.keys[self._rows[column]], int(sign), int(stream), float(nats[sign, column, stream]))))
+        for sign, stream, column in zip(*np.nonzero(nats >= bar), strict=True):
+            row = int(self._order[column])
+            out = float(self.arena["recent"][stream, row]) * (-1 if sign else 1)
+            moved.append((out, (self.keys[row], int(sign), int(stream), float(nats[sign, stream, column]))))
         moved.sort(key=lambda item: (-item[0], item[1][0]))
         return [found for _, found in moved]
 

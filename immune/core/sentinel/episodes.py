@@ -50,9 +50,10 @@ HUMBLE = np.float32(20)
 COUNTED_STEPS = 64.0
 """The steps of a long task say little new: so many count half."""
 _UP = np.array([0.08, 0.06, 0.12, 0.08, 0.10, 0.06, 0.32], dtype=np.float32)
-_DOWN = np.array([0.02, 0.02, 0.02, 0.0, 0.02, 0.0, 0.10], dtype=np.float32)
+_DOWN = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.12], dtype=np.float32)
 WEIGHTS = np.stack([_UP, _DOWN])[:, None, :, None] / np.float32(len(PACES))
-"""Of the processes, (signs, 1, figures, 1): they sum to 1 over signs, paces and figures. Cheaper and shorter tasks harm nobody."""
+"""Of the processes, (signs, 1, figures, 1): they sum to at most 1. Shorter, cheaper tasks harm nobody: shown, not counted (a treated agent that was told
+to do less was accused of it)."""
 _PRIOR = np.array([0.2, 0.2, 0.3, 0.3, 0.3, 0.1, 0.03], dtype=np.float32)[:, None]
 """First guess of a figure's variance, before anything is known; it counts as two tasks."""
 FLOORS = np.array([0.1, 0.1, 0.1, 0.1, 0.25, 0.25, 0.05], dtype=np.float32)[:, None]
@@ -334,7 +335,7 @@ def mix(block: Block, statistic: Floats) -> Floats:
 
 
 def evidence(arena: Arena, agent: int, least_nats: float) -> list[VitalEvidence]:
-    """What the tasks of one agent show, figures with at least this many nats."""
+    """What the tasks of one agent show, figures with at least this many nats (of an e-detector in tasks)."""
     if float(arena["ep_tasks"][agent]) < JUDGED_FROM:
         return []
     mean = arena["ep_sr"][..., agent].mean(axis=1, dtype=np.float64)
@@ -352,7 +353,7 @@ def evidence(arena: Arena, agent: int, least_nats: float) -> list[VitalEvidence]
             VitalEvidence(
                 vital=name,
                 direction="down" if sign else "up",
-                nats=nats + float(np.log(length)),
+                nats=nats,
                 ratio=min(max(float(np.exp(apart / count)), 1e-6), 1e6),
                 observed=observed,
                 expected=expected,

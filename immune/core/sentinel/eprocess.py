@@ -23,8 +23,9 @@ HEADROOM_NATS = 7.0
 DRIFT_FIRST = len(LAMBDAS)
 DRIFT_PACES = (0.8, 2.0)
 """Sizes of the processes of `drift`, in sds of a block's mean."""
-ROWS = len(LAMBDAS) + len(DRIFT_PACES)
-"""Processes of a stream and direction: one for each size, then those of `drift`."""
+TAIL_ROW = DRIFT_FIRST + len(DRIFT_PACES)
+ROWS = TAIL_ROW + 1
+"""Processes of a stream and direction: one for each size, then those of `drift`, then that of `tail`."""
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]

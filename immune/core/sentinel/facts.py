@@ -47,6 +47,15 @@ def in_words(changed: list[CodedChange], lexicon: Lexicon) -> tuple[AgentChange,
     return tuple((agent, FACTS[row], lexicon.word(before), lexicon.word(after), at_us) for agent, row, before, after, at_us in changed)
 
 
+def in_common(arena: Arena, lexicon: Lexicon, agents: list[int], onset_us: int, now_us: int) -> tuple[Change, ...]:
+    """What most of these agents changed alike from ten minutes before an onset on, with the first time that one did."""
+    alike: dict[tuple[str, str, str], list[int]] = {}
+    for agent in agents:
+        for name, before, after, at_us in changes(arena, lexicon, agent, onset_us, now_us):
+            alike.setdefault((name, before, after), []).append(at_us)
+    return tuple((*change, min(times)) for change, times in alike.items() if 2 * len(times) > len(agents))
+
+
 def changes(arena: Arena, lexicon: Lexicon, agent: int, onset_us: int, now_us: int) -> tuple[Change, ...]:
     """What changed from ten minutes before an onset on."""
     found = []

@@ -276,6 +276,7 @@ class FindingWriter:
             onset_us=cause.onset_us,
             members=cause.members,
             agents=tuple(agents),
+            changed=facts.in_common(arena, lexicon, agents, cause.onset_us, cause.seen_us),
             evidence=tuple(sorted(evidence, key=lambda item: (-item.nats, item.vital))),
         )
 

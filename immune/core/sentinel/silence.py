@@ -49,7 +49,7 @@ def declare(arena: Arena) -> None:
 def arrive(arena: Arena, agents: Rows, at_us: NDArray[np.int64], status: NDArray[np.int8], policy: DetectionPolicy) -> None:
     """Take in that these agents (each once) sent something."""
     last, said, retired = arena["last_at"][agents], arena["status"][agents], arena["retired"][agents]
-    gap = ((at_us - last) / US).astype(np.float32)
+    gap = np.maximum((at_us - last) / US, 0).astype(np.float32)  # after a clock was set back a gap would be negative
     known = last >= 0
     heard = known & ~retired
     working = heard & ~resting(said)

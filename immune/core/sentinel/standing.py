@@ -206,6 +206,8 @@ NORMAL = (
     "drift_left",
     "drift_mean",
     "drift_variance",
+    "tail_hits",
+    "tail_seen",
     "count",
     "level",
     "level_prior",

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from immune.core.sentinel import surprise
 from immune.core.sentinel.arena import Arena, Block
 from immune.core.sentinel.eprocess import TAIL_ROW
 from immune.core.sentinel.surprise import Lent
@@ -20,11 +21,16 @@ from immune.core.sentinel.surprise import Lent
 EDGE = 3.0
 INDEX = 3.0
 KAPPA = 0.25
-STAKE = 0.08
+STAKE = 0.25
 FLOOR = 1 / 2000.0
 """A hit is never taken to be rarer than this."""
 FORGET_AT = 4000.0
 FIRST_HITS = 1.0
+HUMBLE = 10.0
+"""A spread known from n samples: distances count ``sqrt(n / (n + HUMBLE))``."""
+ABOVE, BELOW = (int(surprise.z_bins(np.array([edge], dtype=np.float32))[0]) for edge in (EDGE, -EDGE))
+BELOW += 1
+"""Bins of `surprise` from the upper edge up, and from the first above the lower edge."""
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -61,13 +67,14 @@ def _hit(sr: Floats, hits: Floats, seen: Floats, z: Floats, far: Mask, taught: M
     sign = (out < 0).astype(np.intp)
     n, known = seen[row, column], hits[sign, row, column]
     borrowed = lent.borrowed[row, column]
-    peers = lent.tail[sign, row, column]
+    place = lent.place[row, column]
+    peers = np.where(sign == 0, lent.share.take(place + ABOVE), lent.share.take(place) - lent.share.take(place + BELOW))
     q = (known + borrowed * peers + np.float32(FIRST_HITS)) / (n + borrowed + np.float32(FIRST_HITS))
     q = np.minimum(np.maximum(q * (np.float32(1.2) + 20 / (n + 20)), np.float32(FLOOR)), np.float32(1))
-    distance = np.maximum(np.abs(out) / wide[row, column], np.float32(EDGE))
+    reach = np.abs(out) / wide[row, column] * np.sqrt(n / (n + np.float32(HUMBLE)))
+    distance = np.maximum(reach, np.float32(EDGE))
     stretch = np.float32(KAPPA) * (distance * np.float32(1 / EDGE)) ** np.float32(INDEX * (1 - KAPPA))
     gain = 1 + np.float32(STAKE / (1 - STAKE)) * stretch / q
-    within = np.abs(out) / wide[row, column] >= EDGE
-    gain = np.where(within, gain, np.float32(1))
+    gain = np.where(reach >= EDGE, gain, np.float32(1))
     sr[sign, row, column] = np.minimum(sr[sign, row, column] * gain, cap)
     hits[sign, row, column] += taught[row, column]

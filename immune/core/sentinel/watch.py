@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from immune.core.evidence import Assessment, Bands
 from immune.core.policy import DetectionPolicy
-from immune.core.sentinel import baseline, drift, episodes, eprocess, facts, hard, silence, standing, stuck, surprise
+from immune.core.sentinel import baseline, drift, episodes, eprocess, facts, hard, silence, standing, stuck, surprise, tail
 from immune.core.sentinel.arena import Arena, Block, Rows
 from immune.core.sentinel.baseline import Surroundings
 from immune.core.sentinel.cells import SAY_FROM, Cells, Place
@@ -106,6 +106,7 @@ class Sentinel:
         facts.declare(self.arena)
         hard.declare(self.arena)
         episodes.declare(self.arena)
+        tail.declare(self.arena, smooth)
         standing.declare(self.arena, streams, smooth)
         self.peers = Peers(streams, smooth)
         self.cells = Cells(smooth)
@@ -325,7 +326,8 @@ class Sentinel:
         bins = np.concatenate([surprise.z_bins(residuals.z), surprise.count_bins(x[smooth:])])
         raw = surprise.surprise(surprise.p_values(block, bins, lent, reading.uniform))
         g = raw * np.sqrt(count / (count + lent.humble))
-        g /= surprise.widening(block["calibration"], count, lent)
+        wide = surprise.widening(block["calibration"], count, lent)
+        g /= wide
         told = reading.seen if around is None else reading.seen.copy()
         if around is not None:
             times, visits = around.times, around.visits
@@ -336,6 +338,7 @@ class Sentinel:
         bets = surprise.rare_bets(block, bins[smooth:], smooth, lent)
         learning = ~block["held"] & ((block["nats"] < HOLD_SHARE * self.threshold_nats) | standing.probing(block))
         drift.advance(block, residuals.residual, residuals.phi, reading.seen[:smooth] & told[:smooth], told[:smooth] & learning, lent, self._cap)
+        tail.advance(block, residuals.z, judged[:smooth], learning, lent, wide[:smooth], self._cap)
         evidence = eprocess.advance(block["sr"], g, judged, self._cap, bets)
         ready = block["samples"] >= self.policy.min_samples
         frozen = stuck.advance(block, reading.repeats, ready, learning, reading.at_us, self._cap)

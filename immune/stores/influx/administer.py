@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -95,10 +95,10 @@ def _organisation(client: InfluxDBClient, target: InfluxSettings) -> str:
 def _bucket(client: InfluxDBClient, org_id: str, name: str, retention_days: int, made: list[str]) -> Bucket:
     buckets = client.buckets_api()
     rules = [BucketRetentionRules(type="expire", every_seconds=retention_days * DAY_S)]
-    found = _named(buckets, org_id, name)
+    found = _named(buckets, {"org_id": org_id}, name)
     if not found:
         made.append(f"bucket {name}")
-        fresh: Bucket = buckets.create_bucket(bucket_name=name, org_id=org_id, retention_rules=rules)
+        fresh: Bucket = buckets.create_bucket(bucket_name=name, org=org_id, retention_rules=rules)
         return fresh
     kept = found[0].retention_rules
     if (kept[0].every_seconds if kept else 0) != retention_days * DAY_S:
@@ -109,9 +109,9 @@ def _bucket(client: InfluxDBClient, org_id: str, name: str, retention_days: int,
     return bucket
 
 
-def _named(buckets: BucketsApi, org_id: str, name: str) -> list[Bucket]:
+def _named(buckets: BucketsApi, org: Mapping[str, str], name: str) -> list[Bucket]:
     try:
-        found: list[Bucket] = buckets.find_buckets(name=name, org_id=org_id).buckets
+        found: list[Bucket] = buckets.find_buckets(name=name, **org).buckets
     except ApiException as error:
         if error.status != 404:
             raise
@@ -174,7 +174,7 @@ def look(target: InfluxSettings, now_us: int) -> Found:
             health = client.api_client.call_api("/health", "GET", auth_settings=[], _preload_content=False, _return_http_data_only=True)
             version = str(health.headers.get("X-Influxdb-Version", "")).removeprefix("v")
             skew_s = parsedate_to_datetime(health.headers["Date"]).timestamp() - now_us / 1e6
-            if not _named(client.buckets_api(), _organisation(client, target), target.bucket):
+            if not _named(client.buckets_api(), {"org": target.org}, target.bucket):
                 return Found(version=version, skew_s=skew_s, error=f"no bucket {target.bucket}", mend="immune influx setup")
     except (StoreUnavailableError, UnknownIdError) as error:
         return Found(error=error.what, mend=error.way_out)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from random import SystemRandom
@@ -69,6 +69,7 @@ class Courier:
     clock: Clock
     say: Callable[[str], None]
     timeout_s: float = TIMEOUT_S
+    pauses_s: Sequence[float] = PAUSES_S
     jitter: Callable[[], float] = SystemRandom().random
     trouble: str = ""
     requests: int = 0
@@ -99,6 +100,8 @@ class Courier:
             expired = min(int(dropped[1]), len(lines))
             self._went_well()
             return Delivery(stored=len(lines) - expired, expired=expired)
+        if not lines:  # a file of the spool that lost its content
+            return Delivery(stored=0)
         if len(lines) == 1 or (dropped and int(dropped[1]) == len(lines)):
             self._went_well()
             return Delivery(stored=0, dead=tuple((answer.message, line) for line in lines))
@@ -138,7 +141,7 @@ class Courier:
         return NotNowError(self.trouble, PERSON_NEEDED_S)
 
     def _later(self, why: str, retry_after: str) -> NotNowError:
-        pause_s = PAUSES_S[min(self.failures, len(PAUSES_S) - 1)]
+        pause_s = self.pauses_s[min(self.failures, len(self.pauses_s) - 1)]
         wait_s = pause_s * (0.5 + 0.5 * self.jitter())
         self._note(f"InfluxDB at {self.target.url} does not take what it is given ({why}); it is kept and brought later", "away")
         return NotNowError(self.trouble, max(wait_s, asked_s(retry_after, self.clock.now_us())))

@@ -51,6 +51,7 @@ class Known:
     plans: OrderedDict[str, PlanKnown] = field(default_factory=OrderedDict)
     requests: OrderedDict[str, acts.ApprovalRequested] = field(default_factory=OrderedDict)
     containments: OrderedDict[str, acts.Contained] = field(default_factory=OrderedDict)
+    infections: OrderedDict[str, str] = field(default_factory=OrderedDict)
 
     def remember(self, subject: str, event: ev.Event) -> None:
         """Take in what this event says of a plan, a request or a containment."""
@@ -65,6 +66,8 @@ class Known:
                 self.plans[event.plan_id].trigger = event.trigger
             case acts.ApprovalRequested():
                 _keep(self.requests, event.request_id, event)
+            case ev.IncidentOpened() | ev.IncidentUpdated() if event.diagnosis:
+                _keep(self.infections, event.incident_id, event.diagnosis[0].kind)
             case acts.Contained():
                 _keep(self.containments, event.containment_id, event)
             case _:
@@ -77,7 +80,7 @@ def _keep(known: OrderedDict[str, V], key: str, value: V) -> None:
         known.popitem(last=False)
 
 
-REMEMBERED = frozenset({"plan_proposed", "plan_started", "approval_requested", "contained"})
+REMEMBERED = frozenset({"incident_opened", "incident_updated", "plan_proposed", "plan_started", "approval_requested", "contained"})
 TOLD = REMEMBERED | {
     "incident_opened",
     "incident_updated",
@@ -110,7 +113,7 @@ def fact_of(known: Known, envelope: Envelope, event: ev.Event) -> Fact | None:
     return next((fact for tell in tellers if (fact := tell(known, envelope, event)) is not None), None)
 
 
-def _infection(_: Known, envelope: Envelope, event: ev.Event) -> Fact | None:
+def _infection(known: Known, envelope: Envelope, event: ev.Event) -> Fact | None:
     extra: dict[str, str | bool | int | float]
     match event:
         case ev.IncidentOpened():
@@ -118,7 +121,7 @@ def _infection(_: Known, envelope: Envelope, event: ev.Event) -> Fact | None:
         case ev.IncidentUpdated():
             phase, extra = "updated", {"reason": event.reason}
         case ev.IncidentClosed():
-            tags = {"phase": "closed", "outcome": event.outcome}
+            tags = {"phase": "closed", "infection": known.infections.get(event.incident_id, "unknown"), "outcome": event.outcome}
             return Fact(
                 measurement=INFECTION,
                 agent=envelope.subject,
@@ -137,7 +140,12 @@ def _infection(_: Known, envelope: Envelope, event: ev.Event) -> Fact | None:
         "vitals": " ".join(dict.fromkeys(note.vital for note in event.evidence)),
         **extra,
     }
-    return Fact(measurement=INFECTION, agent=envelope.subject, tags={"phase": phase, "infection": top.kind if top else "unknown"}, fields=fields)
+    return Fact(
+        measurement=INFECTION,
+        agent=envelope.subject,
+        tags={"phase": phase, "infection": top.kind if top else "unknown", "outcome": "open"},
+        fields=fields,
+    )
 
 
 def _quarantine(known: Known, envelope: Envelope, event: ev.Event) -> Fact | None:
@@ -217,7 +225,8 @@ def _healing(known: Known, envelope: Envelope, event: ev.Event) -> Fact | None:
             phase = "handed_over"
             fields |= {"task_id": event.task_id, "reason": event.reason}
         case acts.LadderExhausted():
-            tags, told = {"phase": "exhausted"}, {"incident_id": event.incident_id, "tried": " ".join(event.tried), "reason": event.reason}
+            tags = {"phase": "exhausted", "trigger": "auto", "infection": known.infections.get(event.incident_id, "unknown")}
+            told: dict[str, str | bool | int | float] = {"incident_id": event.incident_id, "tried": " ".join(event.tried), "reason": event.reason}
             return Fact(measurement=HEALING, agent=envelope.subject, tags=tags, fields=told)
         case _:
             return None

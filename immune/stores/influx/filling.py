@@ -16,6 +16,7 @@ from immune.errors import UnknownIdError
 from immune.ports import Journal
 from immune.settings import InfluxSettings
 from immune.stores.influx.beside import pair
+from immune.stores.influx.writer import PROFILE_EVERY_US, VitalsWriter
 from immune.stores.telemetry_sqlite import SqliteTelemetry
 
 AGENTS_MAX = 1_000_000
@@ -49,8 +50,16 @@ async def fill_run(target: InfluxSettings, data_dir: Path, journal: Journal, run
             telemetry=telemetry,
         )
         await both.writer.bring_backlog()
+        await _bring_profiles(both.writer, data_dir, run_id)
         await both.mirror.bring_all()
         await both.writer.close()
         await both.mirror.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _bring_profiles(writer: VitalsWriter, data_dir: Path, run_id: str) -> None:
+    with SqliteTelemetry.open_read_only(data_dir) as store:
+        for at_us, bands in store.profiles(run_id, PROFILE_EVERY_US):
+            writer.take_bands(at_us, bands)
+            await writer.bring_taken()

@@ -14,12 +14,14 @@ from immune.core.events import GENESIS, Draft, Envelope
 from immune.core.evidence import Bands
 from immune.core.vitals import MISSING, VITALS, SampleBatch, Status, VitalSchema
 from immune.errors import RefusedError
-from immune.ports import BandSeries, RunInfo, VitalSeries
+from immune.ports import ActionRow, ApprovalRow, BandSeries, IncidentRow, RunInfo, VitalSeries
 from immune.stores.chain import check_end, follow, row_of
 from immune.stores.influx import vitals as names
 from immune.stores.influx.asking import Asker, ident
 from immune.stores.influx.escape import tag_text, text_of_tag
+from immune.stores.influx.facts import ACTION, APPROVAL, INFECTION
 from immune.stores.influx.points import EVENT, SPREAD
+from immune.stores.records import Told, action_rows, approval_rows, incident_rows
 from immune.stores.samples import MINUTE_US, minute_of, unknown_agent, unknown_run, vital_column
 
 _ENVELOPE = ("seq", "schema", "subject", "correlation_id", "causation_id", "actor", "body", "prev_hash", "hash", "kind")
@@ -288,5 +290,53 @@ def _batch_of(found: Sequence[tuple[Any, ...]], vitals: int) -> SampleBatch:
     return batch
 
 
+def _seq(told: Mapping[str, Any]) -> int:
+    return int(told["seq"])
+
+
 def _column(vital: str) -> str:
     return ident(names.field_name(vital))
+
+
+class InfluxReader:
+    """What people ask of one run, answered by InfluxDB alone."""
+
+    def __init__(self, asker: Asker) -> None:
+        self.asker = asker
+        self._telemetry = InfluxTelemetry(asker)
+
+    def agents(self, run_id: str) -> tuple[str, ...]:
+        """The run's agent ids, in roster order."""
+        return self._telemetry.agents(run_id)
+
+    def series(
+        self, run_id: str, agent_id: str, vital: str, *, from_us: int = 0, to_us: int | None = None, every_us: int | None = None
+    ) -> VitalSeries:
+        """One vital of one agent; with `every_us` the mean of each such span. Raises UnknownIdError."""
+        return self._telemetry.series(run_id, agent_id, vital, from_us=from_us, to_us=to_us, every_us=every_us)
+
+    def latest(self, run_id: str) -> SampleBatch:
+        """The newest sample of every agent that has one."""
+        return self._telemetry.latest(run_id)
+
+    def incidents(self, run_id: str) -> list[IncidentRow]:
+        """Every incident, in order of opening."""
+        return incident_rows(self._told(run_id, INFECTION))
+
+    def approvals(self, run_id: str) -> list[ApprovalRow]:
+        """Every request, in order of asking."""
+        return approval_rows(self._told(run_id, APPROVAL))
+
+    def actions(self, run_id: str) -> list[ActionRow]:
+        """Every step done or undone, in order."""
+        return action_rows(self._told(run_id, ACTION))
+
+    def _told(self, run_id: str, measurement: str) -> list[Told]:
+        found: list[dict[str, Any]] = []
+        for rows in self.asker.ask(f"SELECT * FROM {measurement} WHERE run_id = $run", run=tag_text(run_id)):  # noqa: S608
+            for values in rows.values:
+                told = dict(zip(rows.columns, values, strict=True))
+                told |= {key: text_of_tag(told[key]) for key in ("agent", "actor") if told.get(key)}
+                told["at_us"] = (told["time"] - told["seq"] % SPREAD) // 1000
+                found.append(told)
+        return sorted(found, key=_seq)

@@ -124,6 +124,11 @@ class VitalsWriter:
         """Bring what the telemetry store holds, without an engine beside; what the server does not take is spooled by `close`."""
         await self._pack_backlog(self._bring_waiting)
 
+    async def bring_taken(self) -> None:
+        """Bring what was taken, without an engine beside."""
+        await self._pack()
+        await self._bring_waiting()
+
     async def _bring_waiting(self) -> None:
         while not self.courier.trouble and (parcel := self.waiting.oldest()):
             await self._bring(parcel)

@@ -1,6 +1,7 @@
 import { $, fill, h } from "../dom.js";
 import { get, post } from "../api.js";
 import { askFor, toast } from "../dialogs.js";
+import { planButtons } from "../deciding.js";
 import { livePage, empty } from "../page.js";
 import { age, copyable, words } from "../format.js";
 import { agentAct, agentTwin, here, ownId } from "../moment.js";
@@ -56,7 +57,7 @@ function draw(found) {
   const incident = found.incidents.find((other) => other.id === one.incident) ?? found.incidents[0];
   fill($("#why"), incident ? [h("p", {}, incidentLink(incident.id), ` opened at severity ${incident.peak_severity.toFixed(1)}`), diagnosis(incident), evidence(incident)] : empty(found.learning.learning ? `It is learning: baseline ${found.learning.samples ?? 0} of ${found.learning.needed}.` : "No incident of this agent is on record."));
   fill($("#timeline"), found.timeline.map(timelineItem));
-  fill($("#plans"), found.plans.length ? found.plans.map(plan) : empty("No plans."));
+  fill($("#plans"), found.plans.length ? found.plans.map((one) => plan(one, ...planButtons(one))) : empty("No plans."));
 }
 
 const range = () => ({ from: here().get("from") ?? "", to: here().get("to") ?? "" });

@@ -8,6 +8,7 @@ import { agentPage, eventPage, here, setQuery, twin } from "../moment.js";
 import { agentLink, incidentLink, table } from "../parts.js";
 import { on } from "../stream.js";
 import { timeTravel } from "../travel.js";
+import { announce } from "../announcing.js";
 import { ORDER, severity, state } from "../words.js";
 import { drawMap } from "../map.js";
 
@@ -111,6 +112,8 @@ async function changes() {
   if (!found) return;
   fill($("#changes"), found.changes.length ? found.changes.slice(0, 50).map((one) => h("li", { dataset: { key: one.id } }, time(one.at), " ", h("a", { href: one.incident ? `/incidents/${one.incident}#${one.id}` : eventPage(one.seq) }, h("span", { class: `tone-${one.notable.tone}` }, one.notable.text)))) : h("li.quiet", { dataset: { key: "none" } }, "Nothing worth saying."));
 }
+
+$("#announce").addEventListener("click", announce);
 
 const page = livePage({ path: () => twin("/api/agents"), draw: take, into: "#agents", concerns: () => false });
 changes();

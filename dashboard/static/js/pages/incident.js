@@ -1,7 +1,7 @@
 import { $, fill, h } from "../dom.js";
 import { post } from "../api.js";
 import { askFor, toast } from "../dialogs.js";
-import { buttons } from "../deciding.js";
+import { buttons, planButtons } from "../deciding.js";
 import { livePage } from "../page.js";
 import { actor, time, words } from "../format.js";
 import { ownId, twin } from "../moment.js";
@@ -29,7 +29,7 @@ function draw(found) {
   const may = found.actions;
   fill($("#actions"), action("False alarm", may.false_alarm, () => feedback("false_alarm", "False alarm")), action("New normal", may.new_normal, () => feedback("new_normal", "New normal")), action("Name the cause", may.cause, () => feedback("cause", "Name the cause")));
   fill($("#why"), diagnosis(one), evidence(one), one.ruled_out.length ? h("p.quiet", {}, `Ruled out: ${one.ruled_out.map(words).join(", ")}`) : null, one.changed.map((fact) => h("p", {}, `Changed before: ${words(fact.field)} from ${fact.before || "(none)"} to ${fact.after}`)));
-  fill($("#done"), found.approvals.map((request) => approvalCard(request, buttons(request))), found.plans.map(plan), found.containments.map((held) => h("p", { dataset: { key: held.id } }, `${held.level} by ${actor(held.by)} `, time(held.since), held.ended_at ? [" until ", time(held.ended_at)] : ", in force")), found.feedback.map((told) => h("p", {}, `${words(told.verdict)} by ${actor(told.by)}`)));
+  fill($("#done"), found.approvals.map((request) => approvalCard(request, buttons(request))), found.plans.map((one) => plan(one, ...planButtons(one))), found.containments.map((held) => h("p", { dataset: { key: held.id } }, `${held.level} by ${actor(held.by)} `, time(held.since), held.ended_at ? [" until ", time(held.ended_at)] : ", in force")), found.feedback.map((told) => h("p", {}, `${words(told.verdict)} by ${actor(told.by)}`)));
   fill($("#timeline"), found.timeline.map(timelineItem));
 }
 

@@ -7,34 +7,18 @@ resolving: the address that was checked is the one that is connected to.
 from __future__ import annotations
 
 import socket
-from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
+
+from immune.reach import allowed
 
 ANSWER_BYTES = 64 * 1024
 
 
 class ForbiddenAddressError(OSError):
     """A name led to an address that the configuration does not allow."""
-
-
-def allowed(address: str, *, private: bool, loopback: bool) -> bool:
-    """Whether an address may be called: public ones always, the others only where the configuration says so.
-
-    Link-local (which holds the metadata services of clouds), multicast, unspecified and reserved ones never are.
-    """
-    known = ip_address(address.split("%", maxsplit=1)[0])
-    if isinstance(known, IPv6Address):
-        inner: IPv4Address | None = known.ipv4_mapped or known.sixtofour
-        if inner is not None:
-            return allowed(str(inner), private=private, loopback=loopback)
-    if known.is_loopback:
-        return loopback
-    if known.is_link_local or known.is_multicast or known.is_unspecified or known.is_reserved:
-        return False
-    return known.is_global or private
 
 
 class GuardedResolver(AbstractResolver):

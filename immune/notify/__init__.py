@@ -1,0 +1,1 @@
+"""Somebody is told: channels by which notices reach people, and the companion that sends them."""
