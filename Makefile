@@ -53,7 +53,7 @@ faults: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict immune
+	$(BIN)/mypy --strict immune dashboard
 	$(BIN)/lint-imports
 
 format: setup

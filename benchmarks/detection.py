@@ -20,7 +20,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from trials import page, plan
+from trials import markdown, page, plan
 from trials.page import verdict
 from trials.table import Row, departures, named, table
 from trials.tally import reliability
@@ -32,9 +32,10 @@ def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description="The sentinel's table: must, goal, measured.")
     parser.add_argument("--quick", action="store_true", help="the default: under two minutes on two quiet cores")
-    parser.add_argument("--full", action="store_true", help="600 agent-days a quiet scenario: about an hour on two cores")
+    parser.add_argument("--full", action="store_true", help="600 agent-days a quiet scenario, in turns: some two hours on two cores")
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="rows whose names begin so, e.g. 'quiet ar' strong outage")
+    parser.add_argument("--skip", nargs="*", default=[], metavar="NAME", help="leave these out")
     parser.add_argument("--data", default="", metavar="DIR", help="folder with azure*.csv, for the row of real token traffic")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=0, help="begin nothing new after this long; 0: run everything")
@@ -42,13 +43,18 @@ def main() -> None:
     parser.add_argument("--note", default="", help="said on the page, e.g. which commit was measured")
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--markdown", action="store_true", help="print the tables as they stand in docs/sentinel.md")
     options = parser.parse_args()
 
     if options.kept:
         found = plan.kept(Path(options.kept))
     else:
         wanted = plan.jobs(plan.FULL if options.full else plan.QUICK, options.seed, options.data)
-        chosen = [job for job in wanted if not options.only or any(job.name.startswith(name) for name in options.only)]
+        chosen = [
+            job
+            for job in wanted
+            if (not options.only or job.name.startswith(tuple(options.only))) and not (options.skip and job.name.startswith(tuple(options.skip)))
+        ]
         if not chosen:
             names = " · ".join(dict.fromkeys(job.name for job in wanted))
             sys.exit(f"no row begins with {options.only}: {names}")
@@ -69,6 +75,9 @@ def main() -> None:
             "parts": found,
         }
         print(json.dumps(document, indent=1, default=float, ensure_ascii=False))
+        return
+    if options.markdown:
+        print(markdown.tables(rows, found))
         return
     show(rows)
     for line in reliability(told):

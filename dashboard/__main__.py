@@ -22,9 +22,9 @@ from immune.api.auth import is_loopback
 from immune.cli.output import DataDir, Json, Run, run_guarded
 from immune.clock import Clock, SystemClock, elapsed_s
 from immune.errors import InputError, RefusedError
-from immune.settings import load_settings
+from immune.settings import load_influx, load_settings
 
-NICER_BY = 5
+NICER_BY = 10
 """The dashboard steps back: a page may wait a moment, a tick may not."""
 PARENT_LOOK_S = 1.0
 FORMER_GONE_S = 3.0
@@ -36,7 +36,7 @@ def main(
     host: Annotated[str, typer.Option("--host", help="Address to listen on; others than the loopback only with --login.")] = "127.0.0.1",
     name: Annotated[list[str] | None, typer.Option("--name", help="A name by which people reach it, besides localhost.", show_default=False)] = None,
     run_id: Run = None,
-    source: Annotated[str, typer.Option("--from", metavar="sqlite|influx", help="Where measurements are read from.")] = "sqlite",
+    source: Annotated[str, typer.Option("--from", metavar="sqlite|influx", help="Where journal and measurements are read from.")] = "sqlite",
     login: Annotated[bool, typer.Option("--login", help="Looking needs a login, too; deciding always does.")] = False,
     behind_tls: Annotated[bool, typer.Option("--behind-tls", help="People come through https: cookies insist on it.")] = False,
     or_free: Annotated[bool, typer.Option("--or-free-port", help="Take a free port when the wanted one is taken.")] = False,
@@ -50,6 +50,9 @@ def main(
     settings = load_settings(config=config, data_dir=data_dir)
     if source not in ("sqlite", "influx"):
         raise InputError("not a source", field="--from", value=source, way_out="sqlite or influx")
+    influx = load_influx(config=config) if source == "influx" else None
+    if source == "influx" and influx is None:
+        raise InputError("no InfluxDB is named", field="--from", value=source, way_out="set INFLUXDB_V2_URL, _ORG, _TOKEN and _BUCKET")
     clock = SystemClock()
     options = Options(
         data_dir=settings.data_dir,
@@ -59,7 +62,7 @@ def main(
         login=login,
         hosts=frozenset(name or ()),
         secure=behind_tls,
-        source=source,
+        influx=influx,
         grafana_url=os.environ.get("IMMUNE_GRAFANA_URL", ""),
     )
     served = _served(options, clock, or_free)

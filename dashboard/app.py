@@ -16,7 +16,7 @@ from dashboard.encoding import encode
 from dashboard.guard import SECURITY_HEADERS, allowed_hosts, authority, host_name
 from dashboard.openapi import openapi_route
 from dashboard.problems import MEDIA_TYPE, ProblemError, problem_document, status_of
-from dashboard.routes import acting, downloads, live, logins, machines, pages, reading
+from dashboard.routes import acting, downloads, live, logins, machines, pages, reading, records
 from dashboard.routing import MAX_BODY_BYTES, Ask, Route
 from dashboard.sessions import Session, same
 from dashboard.site import Site
@@ -29,6 +29,7 @@ _LISTED: tuple[Route, ...] = (
     *machines.ROUTES,
     *logins.ROUTES,
     *reading.ROUTES,
+    *records.ROUTES,
     *downloads.ROUTES,
     *live.ROUTES,
     *acting.ROUTES,
@@ -115,9 +116,10 @@ def _let_in(site: Site, route: Route, path: dict[str, str]) -> Ask:
     changing = request.method not in SAFE_METHODS
     if changing:
         check_origin()
-        if session is not None and not same(request.headers.get("X-CSRF-Token", ""), session.csrf):
+        if route.csrf and session is not None and not same(request.headers.get("X-CSRF-Token", ""), session.csrf):
             raise ProblemError(403, "this change did not come from your page", field="X-CSRF-Token", way_out="reload the page and try again")
-    if route.role and principal is None and (route.role != "viewer" or changing or site.options.login):
+    closed = site.options.login and session is None
+    if route.role and principal is None and (route.role != "viewer" or changing or closed):
         raise ProblemError(401, "say who you are first", field="Authorization", way_out="log in, or send `Authorization: Bearer TOKEN`")
     if route.role and RANK[ask.role] < RANK[route.role]:
         raise ProblemError(403, f"the role {ask.role} may not do this", field="role", value=ask.role, way_out=f"ask for the role {route.role}")
@@ -142,6 +144,8 @@ def identify(site: Site) -> tuple[Principal | None, str, Session | None]:
     session = site.sessions.find(request.cookies.get(cookie_name(site), ""))
     if session is None:
         return None, "", None
+    if not session.name:
+        return None, "", session
     principal = site.keys.of_session(session.name, session.token)
     if principal is None:
         # the token was revoked, or the person removed

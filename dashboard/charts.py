@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -12,16 +12,19 @@ from numpy.typing import NDArray
 from dashboard.projection import Projection
 from dashboard.site import Site
 from immune.core import acts
+from immune.core.events import Envelope
 from immune.core.evidence import SILENCE
-from immune.core.state import AgentState
+from immune.core.state import AgentState, IncidentState
 from immune.core.vitals import VITALS
 from immune.errors import ImmuneError, UnknownIdError
 from immune.ports import BandSeries, Telemetry, VitalSeries
 from immune.reports.from_run import CHARTED_AS
+from immune.reports.words import in_words
 
 Document = dict[str, Any]
 US = 1_000_000
 DEFAULT_SPAN_US = 900 * US
+COURSE_KINDS = (acts.EnforcementObserved.kind, acts.ProbationStarted.kind, acts.ProbationEnded.kind)
 LABELS = {spec.name: spec.label for spec in VITALS}
 
 
@@ -118,45 +121,47 @@ def _course(site: Site, projection: Projection, agent: AgentState, start_us: int
     state = projection.state
     own = [one for one in state.incidents.values() if agent.agent_id in one.agents and (one.closed_at_us or end_us) >= start_us]
     spans: list[Document] = [{"kind": "sick", "from_us": one.onset_us, "to_us": one.closed_at_us, "text": one.incident_id} for one in own]
-    marks: list[Document] = []
-    for one in own:
-        marks.append({"kind": "onset", "at_us": one.onset_us, "text": "first symptom", "incident": one.incident_id})
-        marks.append({"kind": "opened", "at_us": one.opened_at_us, "text": "alarm", "incident": one.incident_id})
-        vitals = sorted({CHARTED_AS.get(note.vital, note.vital) for note in one.evidence if note.vital != SILENCE})
-        marks[-1]["vitals"] = vitals
-        if one.closed_at_us:
-            marks.append({"kind": "closed", "at_us": one.closed_at_us, "text": one.outcome.replace("_", " "), "incident": one.incident_id})
-        marks += [
-            {"kind": "fact", "at_us": fact.at_us, "text": f"other {fact.field.replace('_', ' ')}", "incident": one.incident_id}
-            for fact in one.changed
-        ]
     with site.sources.journal() as journal:
-        level, since_us, trial_us = "none", 0, 0
-        for envelope in journal.read(projection.run_id, limit=state.seq):
-            if envelope.subject != agent.agent_id or envelope.kind not in (
-                acts.EnforcementObserved.kind,
-                acts.ProbationStarted.kind,
-                acts.ProbationEnded.kind,
-            ):
-                continue
-            event = envelope.event()
-            if isinstance(event, acts.EnforcementObserved):
-                if level != "none":
-                    spans.append({"kind": "held", "from_us": since_us, "to_us": envelope.at_us, "text": level})
-                level, since_us = event.after, envelope.at_us
-            elif isinstance(event, acts.ProbationStarted):
-                trial_us = envelope.at_us
-            elif isinstance(event, acts.ProbationEnded) and trial_us:
-                spans.append({"kind": "trial", "from_us": trial_us, "to_us": envelope.at_us, "text": "probation", "passed": event.passed})
-                trial_us = 0
-        if level != "none":
-            spans.append({"kind": "held", "from_us": since_us, "to_us": 0, "text": level})
-        if trial_us:
-            spans.append({"kind": "trial", "from_us": trial_us, "to_us": 0, "text": "probation"})
+        spans += _held_and_tried(journal.read(projection.run_id, limit=state.seq), agent.agent_id)
+    marks = [mark for one in own for mark in _marks(one)]
     return {
         "marks": [one for one in marks if start_us <= one["at_us"] <= end_us],
         "spans": [one for one in spans if one["to_us"] == 0 or one["to_us"] >= start_us],
     }
+
+
+def _marks(incident: IncidentState) -> list[Document]:
+    """First symptom, alarm (with the vitals that spoke), end, and exact facts that changed."""
+    vitals = sorted({CHARTED_AS.get(note.vital, note.vital) for note in incident.evidence if note.vital != SILENCE})
+    found: list[Document] = [
+        {"kind": "onset", "at_us": incident.onset_us, "text": "first symptom"},
+        {"kind": "opened", "at_us": incident.opened_at_us, "text": "alarm", "vitals": vitals},
+    ]
+    if incident.closed_at_us:
+        found.append({"kind": "closed", "at_us": incident.closed_at_us, "text": in_words(incident.outcome)})
+    found += [{"kind": "fact", "at_us": fact.at_us, "text": f"other {in_words(fact.field)}"} for fact in incident.changed]
+    return [{**one, "incident": incident.incident_id} for one in found]
+
+
+def _held_and_tried(envelopes: Iterable[Envelope], agent_id: str) -> list[Document]:
+    """Where an agent was held, as its connector saw it, and where it was on probation; 0 ends what still goes on."""
+    found: list[Document] = []
+    held: Document | None = None
+    tried: Document | None = None
+    for envelope in envelopes:
+        event = envelope.event() if envelope.subject == agent_id and envelope.kind in COURSE_KINDS else None
+        if isinstance(event, acts.EnforcementObserved):
+            if held is not None:
+                held["to_us"] = envelope.at_us
+            held = {"kind": "held", "from_us": envelope.at_us, "to_us": 0, "text": event.after} if event.after != "none" else None
+            found += [held] if held is not None else []
+        elif isinstance(event, acts.ProbationStarted):
+            tried = {"kind": "trial", "from_us": envelope.at_us, "to_us": 0, "text": "probation"}
+            found.append(tried)
+        elif isinstance(event, acts.ProbationEnded) and tried is not None:
+            tried |= {"to_us": envelope.at_us, "passed": event.passed}
+            tried = None
+    return found
 
 
 def grafana_link(site: Site, projection: Projection, agent_id: str) -> str | None:

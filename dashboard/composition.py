@@ -13,7 +13,11 @@ from immune.bootstrap import open_stores_read_only
 from immune.core.commands import Principal
 from immune.errors import ImmuneError, StoreUnavailableError, UnknownIdError
 from immune.ports import Journal, Telemetry
+from immune.settings import InfluxSettings
+from immune.stores.influx.asking import Asker
+from immune.stores.influx.reading import InfluxJournal, InfluxTelemetry
 from immune.stores.journal_sqlite import SqliteJournal
+from immune.stores.links import LINKS_DIR, digest
 from immune.stores.people import PREFIX, PeopleStore
 from immune.stores.tokens import TokenStore
 
@@ -26,6 +30,13 @@ class Sources:
     """Read-only handles on a data directory. A handle belongs to the thread that opened it, so each use opens its own."""
 
     data_dir: Path
+    influx: InfluxSettings | None = None
+    """Where to read the mirrored run from, instead of the data directory's own stores."""
+
+    @property
+    def poll_s(self) -> float:
+        """How often the journal is looked at: a file costs microseconds, a server a request."""
+        return 0.05 if self.influx is None else 1.0
 
     def journal_mark(self) -> tuple[int, int] | None:
         """Which file the journal is; another one after it was moved away or restored."""
@@ -48,6 +59,9 @@ class Sources:
     @contextmanager
     def journal(self) -> Iterator[Journal]:
         """The journal, for one use. Raises StoreUnavailableError while there is none."""
+        if self.influx is not None:
+            yield InfluxJournal(Asker(self.influx))
+            return
         if not (self.data_dir / "journal.db").exists():
             raise StoreUnavailableError(
                 "no run has been recorded here", field="--data-dir", value=str(self.data_dir), way_out="start one: `python demo.py` or `immune run`"
@@ -61,6 +75,9 @@ class Sources:
     @contextmanager
     def telemetry(self) -> Iterator[Telemetry]:
         """The measurements, for one use. Raises StoreUnavailableError while there are none."""
+        if self.influx is not None:
+            yield InfluxTelemetry(Asker(self.influx))
+            return
         try:
             stores = open_stores_read_only(self.data_dir)
         except UnknownIdError as error:
@@ -111,6 +128,11 @@ def daemon_note(data_dir: Path) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return {str(key): str(value) for key, value in content.items()} if isinstance(content, dict) else {}
+
+
+def link_file(data_dir: Path, secret: str) -> Path:
+    """Where a link that logs in once is kept; the daemon puts those of its notices there, too."""
+    return data_dir / LINKS_DIR / digest(secret)
 
 
 def alive(pid: int) -> bool:

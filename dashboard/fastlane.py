@@ -1,4 +1,4 @@
-"""The three answers that everybody asks for all the time, handed out before Flask is asked: the same bytes for whoever may look.
+"""What everybody asks for all the time, handed out before Flask is asked: files, and three answers that are the same for whoever may look.
 
 Everything that could make an answer differ from person to person (a query, a login that is needed and not there, a token
 that is not valid, a host that is not ours) goes the usual way.
@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from dashboard.assets import Assets
 from dashboard.documents import map_document, stats_document
 from dashboard.encoding import encode
 from dashboard.guard import SECURITY_HEADERS, allowed_hosts, host_name
@@ -30,20 +31,29 @@ class FastLane:
         self.site = site
         self.usual = usual
         self.hosts = allowed_hosts(site)
+        self.assets = Assets()
         self._sheets: dict[str, Callable[[], Sheet]] = {"/api/agents": self._agents, "/api/map": self._map, "/api/stats": self._stats}
 
     def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
         """One request."""
-        make = self._sheets.get(environ["PATH_INFO"])
-        if make is None or environ["REQUEST_METHOD"] != "GET" or environ.get("QUERY_STRING") or not self._may(environ):
+        path = environ["PATH_INFO"]
+        if environ["REQUEST_METHOD"] != "GET" or host_name(environ.get("HTTP_HOST", "")) not in self.hosts:
             return self.usual(environ, start)
+        found = self.assets.find(path) if path.startswith("/static/") else None
+        if found is not None:
+            return self._hand_out(environ, start, *found)
+        make = self._sheets.get(path)
+        if make is None or environ.get("QUERY_STRING") or not self._may(environ):
+            return self.usual(environ, start)
+        return self._hand_out(environ, start, make(), "application/json")
+
+    def _hand_out(self, environ: Environ, start: Start, sheet: Sheet, media_type: str) -> Iterable[bytes]:
         self.site.counters.requests += 1
-        sheet = make()
         headers = [*_COMMON, ("ETag", sheet.etag), ("X-Request-Id", secrets.token_hex(8))]
         if sheet.etag in environ.get("HTTP_IF_NONE_MATCH", ""):
             start("304 Not Modified", headers)
             return []
-        headers.append(("Content-Type", "application/json"))
+        headers.append(("Content-Type", media_type))
         body = sheet.raw
         if sheet.packed is not None and "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""):
             headers.append(("Content-Encoding", "gzip"))
@@ -53,8 +63,6 @@ class FastLane:
         return [body]
 
     def _may(self, environ: Environ) -> bool:
-        if host_name(environ.get("HTTP_HOST", "")) not in self.hosts:
-            return False
         scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
         if scheme:
             return scheme.lower() == "bearer" and self.site.keys.find(token.strip()) is not None

@@ -25,7 +25,6 @@ from immune.ports import Journal
 
 log = logging.getLogger("dashboard.follower")
 
-POLL_S = 0.05
 RUNS_EVERY_S = 0.5
 SEEN_EVERY_S = 1.0
 SEEN_LARGE_EVERY_S = 5.0
@@ -132,7 +131,7 @@ class Follower:
             self.step(journal)
             if self._since_runs() == self._runs_looked and self.sources.journal_mark() != file:
                 return
-            self.closing.wait(POLL_S)
+            self.closing.wait(self.sources.poll_s)
 
     def step(self, journal: Journal) -> None:
         """One look: another run, new events, newer samples."""

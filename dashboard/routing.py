@@ -91,6 +91,7 @@ Handler = Callable[[Ask], Response]
 class Route:
     """One route. `role`: the least role; "" is open to everybody, "viewer" to everybody where looking is open.
 
+    csrf        whether a change needs the word of the session's own page; logging in has none yet
     page        a page for people: refusals are pages too, and who must log in is sent there
     """
 
@@ -105,6 +106,7 @@ class Route:
     query: tuple[tuple[str, str], ...] = ()
     media_type: str = JSON
     listed: bool = True
+    csrf: bool = True
 
     @property
     def name(self) -> str:

@@ -15,11 +15,11 @@ import threading
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from dashboard.composition import link_file
 from immune.clock import Clock
 
 US = 1_000_000
 SESSIONS_FILE = "dashboard.sessions"
-LINKS_DIR = "dashboard.links"
 LASTS_S = 12 * 3600
 LINK_LASTS_S = 600
 SESSIONS_MAX = 1000
@@ -28,7 +28,7 @@ SNOOZES_MAX = 200
 
 @dataclass(slots=True, kw_only=True)
 class Session:
-    """One login. `token` speaks for the person at the daemon, `csrf` is what the person's own pages send with every change."""
+    """One login; without a name, one that only looks. `token` speaks for the person at the daemon; their own pages send `csrf` with every change."""
 
     digest: str
     name: str
@@ -110,11 +110,11 @@ def same(given: str, kept: str) -> bool:
 def issue_link(data_dir: Path, name: str, token: str, now_us: int) -> str:
     """A secret that logs this person in once within ten minutes; the path of the page that takes it is `link_path`."""
     secret = secrets.token_urlsafe(24)
-    folder = data_dir / LINKS_DIR
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _sweep(folder, now_us)
+    path = link_file(data_dir, secret)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _sweep(path.parent, now_us)
     content = {"name": name, "token": token, "expires_us": now_us + LINK_LASTS_S * US}
-    _write_private(folder / _digest(secret), json.dumps(content))
+    _write_private(path, json.dumps(content))
     return secret
 
 
@@ -124,8 +124,8 @@ def link_path(secret: str) -> str:
 
 
 def redeem_link(data_dir: Path, secret: str, now_us: int) -> tuple[str, str] | None:
-    """(name, token) the first time, None ever after, or when it is too late."""
-    path = data_dir / LINKS_DIR / _digest(secret)
+    """(name, token) the first time, None ever after, or when it is too late. Two empty ones: the link of a notice, which only lets look."""
+    path = link_file(data_dir, secret)
     taken = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         # whoever renames it first has it

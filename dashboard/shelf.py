@@ -52,8 +52,8 @@ class Shelf:
             return sheet
 
 
-def sheet_of(raw: bytes, version: str) -> Sheet:
+def sheet_of(raw: bytes, version: str, *, level: int = 1) -> Sheet:
     """Bytes as an answer. The ETag is weak, because packed and plain bytes share it."""
     etag = 'W/"' + hashlib.blake2b(raw, digest_size=12).hexdigest() + '"'
-    packed = gzip.compress(raw, compresslevel=1, mtime=0) if len(raw) >= PACK_FROM_BYTES else None
+    packed = gzip.compress(raw, compresslevel=level, mtime=0) if len(raw) >= PACK_FROM_BYTES else None
     return Sheet(version=version, etag=etag, raw=raw, packed=packed)

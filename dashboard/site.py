@@ -23,6 +23,7 @@ from immune.core.events import Envelope
 from immune.core.fold import fold
 from immune.core.policy import Policy
 from immune.core.state import RunState
+from immune.settings import InfluxSettings
 
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 OTHER_RUNS_KEPT = 3
@@ -42,8 +43,8 @@ class Options:
     hosts: frozenset[str] = frozenset()
     secure: bool = False
     """Whether people come through https, so that cookies may insist on it."""
-    source: str = "sqlite"
-    """Where measurements are read from."""
+    influx: InfluxSettings | None = None
+    """Where journal and measurements are read from, instead of the data directory."""
     grafana_url: str = ""
 
 
@@ -164,7 +165,7 @@ class Site:
 
 def build_site(options: Options, clock: Clock) -> Site:
     """The parts, not started."""
-    sources = Sources(data_dir=options.data_dir)
+    sources = Sources(data_dir=options.data_dir, influx=options.influx)
     follower = Follower(sources, clock, options.run_id)
     daemon = DaemonLink(options.data_dir, clock)
 

@@ -387,6 +387,8 @@ def _after_tick(parts: Parts, api: Api, now_us: int) -> None:
 def _recognise(parts: Parts) -> None:
     """Say so when the journal is not the one that was here last: an older copy, a cut tail. What it contains is enforced all the same."""
     engine = parts.engine
+    if engine.broken is not None:
+        _say(f"the journal does not hold: {engine.broken}. What it contains is enforced; run `immune journal verify`")
     try:
         compare(engine.journal, engine.run_id, parts.witness.sightings(engine.run_id))
     except JournalBrokenError as found:

@@ -31,6 +31,8 @@ BATCH = 1000
 RETRY_S = 1.0
 IDLE_KEPT = 4
 DEFAULT_LEASE_S = 30.0
+AGENTS_KEPT = 10_000
+"""Answers of the gate that are remembered; the one asked for longest ago goes first."""
 _WORTH_ANOTHER_TRY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -234,7 +236,10 @@ class ImmuneClient:
             tools_off=tuple(map(str, told.get("tools_off", ()))),
         )
         lease_s = float(told.get("lease_s", DEFAULT_LEASE_S)) if self.lease_s is None else self.lease_s
+        self._kept.pop(agent, None)
         self._kept[agent] = _Kept(answer=answer, until_s=self._clock() + lease_s)
+        while len(self._kept) > AGENTS_KEPT:
+            del self._kept[next(iter(self._kept))]
         return answer
 
     def _without_daemon(self, agent: str) -> GateAnswer:

@@ -58,6 +58,7 @@ class Auditor:
         self.world, self.rules, self.rank, self.speaking = world, rules, rank, speaking
         self.state = RunState()
         self.kinds: Counter[str] = Counter()
+        self.latest_us = 0
         self.lives = 0
         self.faultless = False
         self.escaped = 0
@@ -90,6 +91,7 @@ class Auditor:
             event = envelope.event()
             self.state = fold(before, (envelope,))
             self.kinds[envelope.kind] += 1
+            self.latest_us = max(self.latest_us, envelope.at_us)
             check = getattr(self, "_" + envelope.kind, None)
             if check is not None:
                 check(envelope, event, before)
@@ -142,7 +144,7 @@ class Auditor:
 
     # -- work and samples ------------------------------------------------------------------------------------------------
 
-    def worked(self, patient: Patient, by_canary: bool) -> None:  # noqa: FBT001 - a callback
+    def worked(self, patient: Patient, by_canary: bool) -> None:
         """An agent does a second of work."""
         agent = self.state.agents.get(patient.agent_id)
         if agent is None or not patient.obeys:
@@ -158,10 +160,10 @@ class Auditor:
         self._canary[patient.agent_id] -= 1
         hold(self._canary[patient.agent_id] >= 0, "I9", f"{patient.agent_id} does more canary work than its probations allow")
 
-    def let_through(self, agent_id: str, allowed: bool, level: str) -> None:  # noqa: FBT001 - a callback
+    def let_through(self, agent_id: str, allowed: bool, level: str) -> None:
         """The gate answered."""
         agent = self.state.agents.get(agent_id)
-        if allowed and agent is not None and LEVELS.index(agent.desired) >= ISOLATED and LEVELS.index(level) < ISOLATED:  # type: ignore[arg-type]
+        if allowed and agent is not None and LEVELS.index(agent.desired) >= ISOLATED and LEVELS.index(level) < ISOLATED:
             self.escaped += 1
             raise Alarm("I9", f"the gate let {agent_id} through, and it is to be isolated")
 

@@ -104,12 +104,14 @@ class SymptomSentinel:
     def restart(self, agents: Iterable[int]) -> None:
         """Evidence from zero."""
         for index in agents:
-            self._all()[index].nats, self.known[index].ratio = 0.0, self.known[index].base
+            one = self._all()[index]
+            one.nats, one.ratio = 0.0, one.base
 
     def rebase(self, agents: Iterable[int]) -> None:
         """Whatever it does is normal now."""
         for index in agents:
-            self._all()[index].base = self.known[index].ratio
+            one = self._all()[index]
+            one.base = one.ratio
         self.restart(agents)
 
     def retire(self, agents: Iterable[int]) -> None:

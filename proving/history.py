@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from aiohttp import web
-
-from immune.actions import ACTIONS
 from immune.api.app import Api
 from immune.api.gates import level_of
 from immune.clock import US, VirtualClock
@@ -18,86 +15,28 @@ from immune.connectors.gate import GateConnector
 from immune.core.decision import Rules
 from immune.core.events import Level
 from immune.core.fold import canonical_hash, fold
-from immune.core.policy import ApprovalsPolicy, ContainmentPolicy, DetectionPolicy, HealingPolicy, LimitsPolicy, Policy
 from immune.core.policy_file import policy_version
 from immune.core.state import RunState
-from immune.core.vitals import Lexicon, Roster, SampleBatch, VitalSchema
+from immune.core.vitals import Lexicon, Roster, VitalSchema
 from immune.errors import FencedError, StoreUnavailableError, WriterHeldError
-from immune.infections import CATALOGUE
 from immune.ports import Desk as SourceDesk
 from immune.reports import documents
 from immune.reports.explain import explain
 from immune.runtime.engine import Engine
 from immune.sources.ingest import IngestSource
-from immune.stores.memory import MemoryTelemetry
 from proving.auditor import Alarm, Auditor, hold
+from proving.commands import some_command
 from proving.disk import Disk, DiskJournal, Survives, Trouble
 from proving.eyes import SymptomSentinel
 from proving.mortal import POINTS, Fate, KilledError, Life, PausedError
 from proving.people import PEOPLE, Desk, Keyring, Wish
 from proving.script import STORMY_TICKS, Fault, Script
+from proving.setup import FEW_KINDS, POLICY, QUICK_ACTIONS, RUN, FickleTelemetry, Process
 from proving.world import MISHAPS, SAMPLE_MISHAPS, START_US, VITALS, Feed, Hands, World
 
-RUN = "r-1"
 QUIET_WITHIN_TICKS = 500
 TROUBLES: tuple[Trouble, ...] = ("full", "read_only", "sync_error", "slow")
 SURVIVES: tuple[Survives, ...] = ("kept", "lost")
-QUICK_ACTIONS = {action.name: replace(action, timeout_s=3.0) for action in ACTIONS}
-FEW_KINDS = tuple(kind for kind in CATALOGUE if kind.kind == "token_explosion")
-POLICY = Policy(
-    mode="act",
-    detection=DetectionPolicy(close_after_s=5.0),
-    containment=ContainmentPolicy(enforce_within_s=2.0, cap_at_least=2, override_for_s=15.0),
-    healing=HealingPolicy(
-        settle_s=0.0,
-        plan_deadline_s=60.0,
-        plans_at_once=2,
-        probation_samples=5,
-        probation_timeout_s=15.0,
-        relapse_window_s=60.0,
-        action_window_s=30.0,
-        task_deadline_s=10.0,
-    ),
-    approvals=ApprovalsPolicy(severity_at=3.5, expire_after_s=12.0, undo_window_s=2.0),
-    limits=LimitsPolicy(enrolments_at_once=12, enrolments_per_s=1.0, max_agents=24, telemetry_queue_ticks=8),
-)
-
-
-class FickleTelemetry(MemoryTelemetry):
-    """Measurements that are refused now and then."""
-
-    broken = False
-
-    def write(self, run_id: str, tick: int, now_us: int, batch: SampleBatch) -> None:
-        """Store, or refuse."""
-        if self.broken:
-            raise StoreUnavailableError("no space left", field="telemetry")
-        super().write(run_id, tick, now_us, batch)
-
-
-@dataclass(kw_only=True)
-class Process:
-    """One life of the daemon and what only it knows."""
-
-    life: Life
-    engine: Engine
-    inbox: IngestSource
-    hands: Hands
-    gate: GateConnector
-    clock: VirtualClock
-    skew_us: int
-    began_us: int
-    epoch: int = 0
-    orderly: bool = False
-    fenced: bool = False
-    started: bool = False
-    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
-    application: web.Application = field(default_factory=web.Application)
-
-    @property
-    def true_us(self) -> int:
-        """The time outside."""
-        return self.began_us + self.life.loop._virtual_us
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -410,7 +349,7 @@ class History:
                 process.inbox.offer(rows, process.clock.now_us())
             case "roles":
                 name = ("ann", "bob")[a % 2]
-                self.keys.held[name] = ("approver", "viewer", "approver")[b % 3]  # type: ignore[assignment]
+                self.keys.held[name] = ("approver", "viewer", "approver")[b % 3]
             case "disk":
                 self._until(process, 2 + b % 10, lambda: setattr(self.disk, "trouble", ""))
                 self.disk.trouble = TROUBLES[a % len(TROUBLES)]
@@ -486,9 +425,9 @@ class History:
         hold(sum(status == 200 for status, _ in answers) <= 1, "I15", "two people won the same decision")
 
     async def _say(self, process: Process, fault: Fault) -> None:
-        rng = random.Random(f"{fault.a}/{fault.b}/{fault.c}")  # noqa: S311 - reproducible on purpose
+        rng = random.Random(f"{fault.a}/{fault.b}/{fault.c}")
         who = PEOPLE[fault.a % len(PEOPLE)][0]
-        method, path, body = _a_command(process.engine.state, rng, process.clock.now_us())
+        method, path, body = some_command(process.engine.state, rng, process.clock.now_us())
         wish = self.desk.wish(who, method, path, body)
         status, _ = await self.desk.ask(process.application, wish)
         if fault.b % 5 == 0 and status < 500:
@@ -508,7 +447,7 @@ class History:
             undo()
         world.mishaps.clear()
         world.sample_mishaps.clear()
-        true_us = max(true_us, self.auditor.state.at_us)  # a clock that was set back: what was to end at a time ends at that time
+        true_us = max(true_us, self.auditor.latest_us)  # a clock that was set back: what was to end at a time ends at that time
         world.cures, world.outage, self._skew_us, self._doomed = 1.0, False, 0, None
         for patient in world.patients:
             patient.obeys = True
@@ -535,43 +474,3 @@ def _done(process: Process, task: asyncio.Task[Any]) -> None:
     process.tasks.discard(task)
     if not task.cancelled() and (error := task.exception()) is not None:
         raise Alarm("I6", f"a request fell over: {type(error).__name__}: {error}") from error
-
-
-def _a_command(state: RunState, rng: random.Random, now_us: int) -> tuple[str, str, dict[str, Any] | None]:
-    """Some command, sensible or not."""
-    agent_id = rng.choice([*state.agents, "nobody"])
-    incident_id = rng.choice([*state.incidents, "inc-none"])
-    request_id = rng.choice([*state.approvals, "req-none"])
-    known = state.approvals.get(request_id)
-    plan_hash = known.plan_hash if known and rng.random() < 0.8 else "0" * 64
-    reason = rng.choice(("looks odd", "because", ""))
-    match rng.choice(
-        ("decide", "undo", "contain", "contain", "release", "heal", "heal_now", "feedback", "report", "announce", "retire", "enroll", "scope", "free")
-    ):
-        case "decide":
-            body = {"decision": rng.choice(("approve", "approve", "reject", "maybe")), "reason": reason, "plan_hash": plan_hash}
-            return "POST", f"/v1/approvals/{request_id}/decision", body
-        case "undo":
-            return "POST", f"/v1/approvals/{request_id}/undo", {"reason": reason}
-        case "contain":
-            return "POST", f"/v1/agents/{agent_id}/contain", {"level": rng.choice(("throttled", "isolated", "none")), "reason": reason}
-        case "release":
-            return "POST", f"/v1/agents/{agent_id}/release", {"reason": reason or "looks well"}
-        case "heal" | "heal_now" as word:
-            return "POST", f"/v1/agents/{agent_id}/heal", {"now": word == "heal_now"}
-        case "feedback":
-            verdict = rng.choice(("false_alarm", "new_normal", "cause", "hm"))
-            return "POST", f"/v1/incidents/{incident_id}/feedback", {"verdict": verdict, "cause": rng.choice(("", "a bad deploy")), "reason": reason}
-        case "report":
-            return "POST", f"/v1/agents/{agent_id}/report", {"reason": "it is rude"}
-        case "announce":
-            return "POST", "/v1/announcements", {"cohort": "version=2", "until": now_us // US + rng.choice((-1, 60)), "reason": "deploy"}
-        case "retire" if rng.random() < 0.3:
-            return "POST", f"/v1/agents/{agent_id}/retire", {"reason": reason}
-        case "enroll":
-            return "POST", "/v1/agents", {"id": f"new-{rng.randrange(3)}", "type": "coder", "service": "search"}
-        case "scope":
-            scope, target = rng.choice((("service", "search"), ("fleet", ""), ("tool", "shell"), ("planet", "earth")))
-            return "POST", "/v1/containments", {"scope": scope, "target": target, "level": "isolated", "reason": reason}
-        case _:
-            return "POST", f"/v1/containments/{rng.choice(('search', 'fleet', 'shell', agent_id))}/release", {"reason": reason or "enough"}

@@ -28,7 +28,7 @@ from proving.victim import Victim, prepared
 
 ISOLATED = LEVELS.index("isolated")
 QUIET_S = 20.0
-FIRST_LIFE_S = 12.0
+FIRST_LIFE_S = 16.0
 
 
 @dataclass(kw_only=True)
@@ -164,15 +164,13 @@ class Crowd:
     def _some_command(self) -> tuple[str, str, str, Any]:
         rng = self.rng
         agent = rng.choice(("worker-1", "worker-3", "worker-5", "extra-1"))  # the sick ones are left to the daemon, and to who approves
-        match rng.randrange(6):
+        match rng.randrange(5):
             case 0 | 1:
                 return "oli", "POST", f"/v1/agents/{agent}/contain", {"level": rng.choice(LEVELS[1:4]), "reason": "by hand"}
             case 2:
                 return "oli", "POST", f"/v1/agents/{agent}/release", {"reason": "enough"}
             case 3:
                 return "oli", "POST", "/v1/agents", {"id": f"extra-{rng.randrange(5)}", "type": "coder", "service": "search"}
-            case 4:
-                return "ann", "POST", f"/v1/agents/{rng.choice(('worker-0', 'worker-4', 'worker-8'))}/heal", {"now": True}
             case _:
                 return "oli", "POST", f"/v1/agents/{agent}/report", {"reason": "it is rude"}
 
@@ -180,7 +178,7 @@ class Crowd:
         while True:
             _, document = await self.ask(session, "GET", "/v1/approvals?status=pending")
             waiting = document.get("approvals", [])
-            if waiting and self.rng.random() < 0.6:
+            if waiting and self.rng.random() < 0.3:
                 one = self.rng.choice(waiting)
                 self.asked += 1
                 body = {"decision": self.rng.choice(("approve", "approve", "reject")), "reason": "seen", "plan_hash": one["plan_hash"]}
@@ -267,11 +265,11 @@ def examine_effects(state: RunState, receiver: Receiver, tally: Tally) -> None:
                 tally.doubled.append(f"{step.note.action} of {plan.plan_id} still stands, and the plan was {plan.outcome}")
 
 
-async def kill_again_and_again(folder: Path, *, kills: int, seed: int = 1, longest_s: float = 1.2) -> Tally:
+async def kill_again_and_again(folder: Path, *, kills: int, seed: int = 1, longest_s: float = 1.6) -> Tally:
     """One data directory, many lives. Raises nothing of what it finds: it is in the tally."""
-    rng = random.Random(seed)  # noqa: S311 - reproducible on purpose, as far as real processes are
+    rng = random.Random(seed)
     tally, receiver = Tally(), Receiver(rng)
-    orders = prepared(folder, webhook=await receiver.open(), agents=12)
+    orders = prepared(folder, webhook=await receiver.open(), agents=24)
     store = TokenStore(orders.data_dir)
     store.ensure_admin()
     tokens = {name: store.create(name, role) for name, role in (("ann", "approver"), ("oli", "operator"))}

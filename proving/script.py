@@ -72,7 +72,7 @@ WEIGHTS: dict[str, float] = {
 
 def write(seed: int, *, ticks: int = STORMY_TICKS) -> Script:
     """The history of a seed."""
-    rng = random.Random(seed)  # noqa: S311 - reproducible on purpose
+    rng = random.Random(seed)
     setting = Setting(
         seed=seed,
         mode=rng.choice(("act", "act", "act", "act", "recommend", "observe")),

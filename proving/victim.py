@@ -22,7 +22,7 @@ from immune.core.vitals import AgentIdentity, SampleBatch, Status
 from immune.ports import Desk
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["immune.cli.run", "immune.daemon", "immune.connectors.outbound", "proving.world"])
+CONTEXT.set_forkserver_preload(["immune.cli.run", "immune.daemon", "immune.connectors.webhook", "proving.world"])
 READY_WITHIN_S = 60.0
 WARMUP_S = 120
 POLICY = """
@@ -59,7 +59,7 @@ class Orders:
 
 
 class Ward:
-    """Agents that send a sample a second; every fourth begins to burn tokens at some time, whatever is done about it."""
+    """Agents that send a sample a second; every eighth begins to burn tokens at some time, whatever is done about it."""
 
     name = "ward"
 
@@ -79,7 +79,7 @@ class Ward:
         batch.at_us[:] = now_us
         batch.values[:, 0] = np.exp(6 + 0.2 * self.rng.standard_normal(len(self.places)))
         batch.values[:, 2] = np.floor(np.exp(5.5 + 0.2 * self.rng.standard_normal(len(self.places))))
-        for nth, place in enumerate(range(0, len(self.places), 4)):  # one after the other, or it would be one cause for all
+        for nth, place in enumerate(range(0, len(self.places), 8)):  # one after the other, or it would be one cause for all
             if now_us >= self.sick_from_us + nth * 5_000_000:
                 batch.values[place, 2] *= 12
         batch.status[:] = Status.WORKING
@@ -102,7 +102,7 @@ def be_a_daemon(orders: Orders) -> None:
     launched = launch(orders.config, orders.data_dir, None, None, new=False, port=0, warm_start=None, mode=None)
     launched = replace(launched, take_over=orders.take_over)
 
-    def bring(first_us: int, resumed: bool) -> Extras:  # noqa: FBT001 - the daemon calls it so
+    def bring(first_us: int, resumed: bool) -> Extras:
         if not orders.agents:
             return Extras()
         # a run that is taken up again has learned already

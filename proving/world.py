@@ -26,7 +26,8 @@ RELAPSES = 0.3
 NORMAL = {"output_tokens": 300.0, "latency_ms": 800.0, "errors": 1.0}
 VITALS = tuple(NORMAL)
 MISHAPS = ("failed", "lied", "late", "very_late", "hung", "hung_but_done", "raised", "half", "lands_later")
-"""How an order goes wrong: refused · done and unsaid · done after a while · after its timeout · never · done, no answer · line dead · half done · lands when nobody waits."""
+"""How an order goes wrong: refused · done and unsaid · done after a while · after its timeout · never · done, no answer · line dead ·
+half done · lands when nobody waits."""
 SAMPLE_MISHAPS = ("twice", "late", "reordered", "lost", "nan", "negative", "huge", "future", "garbage", "stale")
 
 Ask = Callable[[str], tuple[bool, Level]]

@@ -21,6 +21,7 @@ from immune.connectors.gate import GateConnector
 from immune.core.events import Envelope
 from immune.core.policy import ApprovalsPolicy, Policy
 from immune.errors import InputError, RefusedError
+from immune.observability.otel_settings import read_otel_settings
 from immune.observability.panel import Panel
 from immune.reports import documents
 from immune.reports.explain import explain
@@ -31,6 +32,7 @@ from immune.sources.ingest import IngestSource
 from immune.sources.parse import parse_time
 from immune.stores.tokens import TokenStore
 from showcase.choices import Choices, Decide, Speed, Witness
+from showcase.collector import tell_all, told
 from showcase.influx import bring_all, held_against, influx_target, mirrored, query_to_paste
 from showcase.person import NAME, DemoPerson
 from showcase.reporting import write_reports
@@ -110,6 +112,7 @@ def run_demo(choices: Choices) -> dict[str, Any]:
 
 
 def _run(choices: Choices, stores: Stores) -> dict[str, Any]:
+    read_otel_settings()  # what cannot be meant is refused before anything runs
     realtime = choices.speed is Speed.REALTIME
     live_us = _next_second(SystemClock().now_us()) + HEAD_START_S * US if realtime else choices.start_us + WARMUP_S * US
     start_us, end_us = live_us - WARMUP_S * US, live_us + choices.duration_s * US
@@ -126,6 +129,7 @@ def _run(choices: Choices, stores: Stores) -> dict[str, Any]:
         seed=choices.seed,
         connectors=[SimulatedConnector(fleet), gate],
     )
+    panel = Panel(engine, SystemClock(), inbox=inbox)
     witness, person = Witness(), DemoPerson(engine, choices.decide.value)
     engine.listeners.append(witness.hear)
 
@@ -144,7 +148,12 @@ def _run(choices: Choices, stores: Stores) -> dict[str, Any]:
             await engine.finish(end_us, "the demo's time is over")
 
     async def live() -> None:
-        async with open_door(engine, inbox, gate, choices.out) as refresh, mirrored(engine, choices), dashboard_beside(choices, screen.heard):
+        async with (
+            open_door(engine, inbox, gate, choices.out, panel) as refresh,
+            mirrored(engine, choices),
+            told(panel, choices.out),
+            dashboard_beside(choices, screen.heard),
+        ):
             person.before_acting = refresh
             await screen.beside(phase(SystemClock(), live_us, end_us, screen.live))
 
@@ -155,19 +164,19 @@ def _run(choices: Choices, stores: Stores) -> dict[str, Any]:
         else:
             run_virtual(phase(VirtualClock(start_us), start_us, end_us, screen.fast_forward))
             bring_all(choices, stores)
+            tell_all(panel, choices.out)
     fleet.truth.unseal()
     report = write_reports(choices.out, engine, stores, fleet, seed=choices.seed, duration_s=choices.duration_s, share_max=witness.share_max)
     return report if choices.influx is None else report | {"influx": held_against(choices.influx, stores, choices.run_id)}
 
 
 @asynccontextmanager
-async def open_door(engine: Engine, inbox: IngestSource, gate: GateConnector, data_dir: Path) -> AsyncIterator[Callable[[], None]]:
+async def open_door(engine: Engine, inbox: IngestSource, gate: GateConnector, data_dir: Path, panel: Panel) -> AsyncIterator[Callable[[], None]]:
     """The control API beside a live demo, so that other terminals can look and decide too; yields what refreshes its approvers."""
     tokens = TokenStore(data_dir)
     tokens.ensure_admin()
     if NAME not in tokens.roles():
         tokens.create(NAME, "approver")
-    panel = Panel(engine, SystemClock(), inbox=inbox)
     api = Api(engine=engine, inbox=inbox, keys=tokens, gate=gate, papers=documents, explain=explain, clock=SystemClock(), metrics=panel.expose)
     panel.sides.api = api.context
     port = load_settings().port
@@ -179,7 +188,6 @@ async def open_door(engine: Engine, inbox: IngestSource, gate: GateConnector, da
     try:
         yield api.refresh_approvers
     finally:
-        panel.close()
         await server.close()
 
 

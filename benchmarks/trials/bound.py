@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from workloads import START_US, STRONG, Fleet, struck
 
-from immune.core.sentinel import baseline, eprocess, peers, surprise, watch
+from immune.core.sentinel import baseline, eprocess, peers, surprise, tail, watch
 from trials.hunts import slow, strong, sustained
 from trials.watching import BUDGET, US, sentinel_over
 
 LOOSE_BUDGET = 100.0
 """False alarms per agent-day for the ablations: 864 samples each at 1 Hz, so that a few agent-days show what changes."""
+WHOLE = np.float32(eprocess.ROWS / len(eprocess.LAMBDAS))
 LOOSE_THRESHOLDS = (100.0, 300.0, 864.0)
 
 
@@ -64,7 +65,8 @@ def _run_lengths(
         p = (greater + rng.random(x.shape)) / (t + 1)
         g = (-ndtri(np.clip(p, surprise.MIN_P, 1 - surprise.MIN_P))).astype(np.float32)
         block = sr[:, :, :, alive]
-        mean = eprocess.advance(block, g, np.ones(g.shape, dtype=np.bool_), np.float32(1e30)).mean(axis=(0, 1))
+        # the rows of `drift` and `tail` stay 0 here: without them the weights of the sizes sum to exactly 1, the tightest case
+        mean = eprocess.advance(block, g, np.ones(g.shape, dtype=np.bool_), np.float32(1e30)).mean(axis=(0, 1)) * WHOLE
         sr[:, :, :, alive] = block
         done = mean >= c
         if shift_at is not None and t < shift_at:
@@ -137,6 +139,10 @@ def _always_learning() -> list[Any]:
     ]
 
 
+def _no_tail() -> list[Any]:
+    return [patch.object(tail, "advance", lambda *arguments: None)]
+
+
 DEPARTURES: dict[str, Callable[[], list[Any]]] = {
     "as it is": list,
     "nothing forgotten": _no_forgetting,
@@ -145,6 +151,7 @@ DEPARTURES: dict[str, Callable[[], list[Any]]] = {
     "no widening by block variance": _no_widening,
     "nothing borrowed from peers": _nothing_borrowed,
     "learning never stops": _always_learning,
+    "no tail model beyond the ranks": _no_tail,
     "no margin (delta = 0)": lambda: margin(0.0),
 }
 

@@ -74,10 +74,10 @@ def slow_in_tasks(seed: int, *, beside: bool = False) -> dict[str, Any]:
     return hunt(Fleet("tasks", 12, seed), faults, {fault.kind: fault.ramp_s + 600 for fault in faults}, beside=beside)
 
 
-def drift_over_tasks(seed: int, *, beside: bool = False) -> dict[str, Any]:
-    """Output x1.3 at lognormal .8 in an agent with tasks, after about 85 tasks: found within the next 30?"""
+def drift_over_tasks(seed: int, history: int, *, beside: bool = False) -> dict[str, Any]:
+    """Output x1.3 at lognormal .8 in an agent with tasks, `history` samples (14 a task) after the first: found within the next 30 tasks?"""
     fleet = Fleet("tasks", 12, seed, noise=(0.8, 0.8))
-    fault = Fault(kind="prompt_drift", agent=seed % 12, start=1200, size=1.3)
+    fault = Fault(kind="prompt_drift", agent=seed % 12, start=history, size=1.3)
     return hunt(fleet, [fault], {"prompt_drift": 30 * 14}, tasks_after=30, beside=beside)
 
 

@@ -40,86 +40,93 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """How much of everything: agents and ticks of a quiet fleet, how many such fleets, fleets with faults per row."""
+    """How much of everything: turns, and per turn the agents and ticks of a quiet fleet and the calls of each sparse agent."""
 
+    turns: int
     agents: int
     ticks: int
-    fleets: int
-    calls: int
-    hunts: int
     sparse_agents: int
+    calls: int
     ideal_runs: int
-    departure_ticks: int
 
 
-QUICK = Size(agents=60, ticks=2400, fleets=1, calls=60, hunts=1, sparse_agents=200, ideal_runs=60, departure_ticks=0)
-FULL = Size(agents=1000, ticks=8_640, fleets=6, calls=750, hunts=6, sparse_agents=2000, ideal_runs=400, departure_ticks=7200)
-BESIDE, RIVER = 10, 5
-"""Fleets of a row with faults that the simple rules watch too, and river's."""
+QUICK = Size(turns=1, agents=60, ticks=2400, sparse_agents=200, calls=60, ideal_runs=60)
+FULL = Size(turns=24, agents=300, ticks=7200, sparse_agents=1000, calls=300, ideal_runs=300)
+"""24 turns of 25 agent-days are 600 for each healthy scenario with a limit, and 7.2 million calls for each sparse one."""
+HUNTS: tuple[tuple[str, int, Callable[..., dict[str, Any]], tuple[Any, ...]], ...] = (
+    ("strong 900", 7, strong, (900,)),
+    ("strong 60", 10, strong, (60,)),
+    ("strong tasks", 4, strong, (900, "tasks")),
+    ("other kinds", 3, other_kinds, ()),
+    ("from birth", 2, from_birth, ()),
+    ("slow", 3, slow, ()),
+    ("slow tasks", 3, slow_in_tasks, ()),
+    ("drift 1.3", 3, drift_over_tasks, (1200,)),
+    ("drift 1.3 known", 2, drift_over_tasks, (3600,)),
+    ("boiling 0.5", 2, boiling, (1.005,)),
+    ("boiling 1", 2, boiling, (1.01,)),
+    ("bad values", 1, bad_values, ()),
+    ("sustained", 1, sustained, ()),
+    ("outage at once", 1, outage, (200, 0.3, 1)),
+    ("outage staggered", 1, outage, (200, 0.3, 300)),
+    ("outage small", 2, outage, (15, 0.2, 60)),
+    *((f"size {factor:g}", 1, of_size, (factor,)) for factor in SIZES),
+)
+"""Rows with faults: how many fleets of each there are in a turn."""
+HUNT_TURNS = 12
+BESIDE_TURNS = 2
+"""The simple rules watch the fleets with faults of so many turns; river's one fleet of each strong row a turn in as many."""
+AFTER_FIRST = ("size", "ideal", "run length", "departure")
+"""Rows that wait for the second turn where there is one: what they say does not hang on many repetitions."""
+ABLATED = ("ar", "gaussian", "tasks_unsaid")
 
 
 def jobs(size: Size, seed: int, folder: str) -> list[Job]:
     """Everything to run, in order of turns. Fleets of one row have seeds seed, seed + 1, …"""
     out: list[Job] = []
+    full = size.turns > 1
 
     def add(name: str, work: Callable[..., dict[str, Any]], *arguments: Any, turn: int = 0, **options: Any) -> None:
-        out.append(Job(name=name, work=work, arguments=arguments, options=options, turn=turn))
+        late = 1 if full and name.startswith(AFTER_FIRST) else 0
+        out.append(Job(name=name, work=work, arguments=arguments, options=options, turn=turn + late))
 
-    many = size.hunts
-    for name in DEPARTURES if size.departure_ticks else ():
-        for shape in ("gaussian", "ar", "tasks"):
-            add("departure", departure, name, shape, seed + 70, 200, size.departure_ticks, turn=1)
-        for n in range(3):
-            add("departure power", departure_power, name, seed + 70 + n, turn=1 + n)
-    for n in range(size.fleets):
-        for shape in (*QUIET, *UNTUNED):
-            if n == 0 or shape in QUIET:
-                agents, ticks = (size.agents // 2, 2 * size.ticks) if shape == "diurnal" else (size.agents, size.ticks)
-                add(f"quiet {shape}", quiet, shape, seed + n, agents, ticks, turn=n if shape in QUIET else 1, rivals=n == 0)
+    for turn in range(min(size.turns, HUNT_TURNS)):
+        for name, count, work, arguments in HUNTS:
+            for n in range(turn * count, (turn + 1) * count):
+                options = {"beside": turn < BESIDE_TURNS} if work in {strong, slow, slow_in_tasks, drift_over_tasks, boiling} else {}
+                if work is strong:
+                    options["river"] = turn < BESIDE_TURNS and n == turn * count
+                add(name, work, seed + n, *arguments, turn=turn, **options)
+    for turn in range(size.turns):
+        for shape in QUIET:
+            agents, ticks = (size.agents // 2, 2 * size.ticks) if shape == "diurnal" else (size.agents, size.ticks)
+            add(f"quiet {shape}", quiet, shape, seed + turn, agents, ticks, turn=turn, rivals=turn == 0)
         if folder:
-            add("quiet recorded", recorded, folder, seed + n, size.agents, size.ticks, turn=n, rivals=n == 0)
-            if n == 0:
-                add("quiet recorded mixed", recorded, folder, seed + n, size.agents, size.ticks, turn=1, mixed=True)
+            add("quiet recorded", recorded, folder, seed + turn, size.agents, size.ticks, turn=turn, rivals=turn == 0)
         for every in SPARSE:
-            add(f"sparse {every:g}", quiet, "sparse", seed + n, size.sparse_agents, round(size.calls * every), every, turn=n, rivals=n == 0)
-    for name, count, work, arguments in (
-        ("strong 900", 14, strong, (900,)),
-        ("strong 60", 20, strong, (60,)),
-        ("strong tasks", 8, strong, (900, "tasks")),
-        ("other kinds", 6, other_kinds, ()),
-        ("from birth", 3, from_birth, ()),
-        ("slow", 6, slow, ()),
-        ("slow tasks", 6, slow_in_tasks, ()),
-        ("drift 1.3", 8, drift_over_tasks, ()),
-        ("boiling 0.5", 3, boiling, (1.005,)),
-        ("boiling 1", 3, boiling, (1.01,)),
-        ("bad values", 2, bad_values, ()),
-        ("sustained", 1, sustained, ()),
-    ):
-        for n in range(count * many if many > 1 else max(1, count // 2)):
-            rivals = {}
-            if work in {strong, slow, slow_in_tasks, drift_over_tasks, boiling}:
-                rivals = {"beside": n < BESIDE}
-            if work is strong:
-                rivals["river"] = n < (RIVER if many > 1 else 1)
-            add(name, work, seed + n, *arguments, turn=n // count, **rivals)
-    for n in range(2 * many):
-        add("outage at once", outage, seed + n, 200, 0.3, 1, turn=n // 2)
-        add("outage staggered", outage, seed + n, 200, 0.3, 300, turn=n // 2)
-        add("outage small", outage, seed + n, 15, 0.2, 60, turn=n // 2)
-    for factor in SIZES:
-        for n in range(max(1, many)):
-            add(f"size {factor:g}", of_size, seed + n, factor, turn=n)
+            add(f"sparse {every:g}", quiet, "sparse", seed + turn, size.sparse_agents, round(size.calls * every), every, turn=turn, rivals=turn == 0)
+    for n in range(4 if full else 1):
+        for shape in UNTUNED:
+            add(f"quiet {shape}", quiet, shape, seed + n, size.agents, size.ticks, turn=n + full, rivals=n == 0)
+        if folder:
+            add("quiet recorded mixed", recorded, folder, seed + n, size.agents, size.ticks, turn=n + full, mixed=True)
     for delta in (0.0, 0.25):
         add(f"ideal {delta:g}", ideal, seed, delta, 100.0, 3, size.ideal_runs)
-    for shape in ("gaussian", "lognormal", "ar") if many > 1 else ("gaussian",):
-        add(f"run length {shape}", run_length, seed + 50, shape, min(size.agents, 500), min(size.ticks, 12_000), THRESHOLDS)
-    for n, shape in enumerate(("diurnal", "tasks", "deploys", "gamma") if many > 1 else ("diurnal",)):
-        add("door", same_through_the_door, seed + n, shape)
+    for shape in ("gaussian", "lognormal", "ar") if full else ("gaussian",):
+        add(f"run length {shape}", run_length, seed + 50, shape, size.agents, size.ticks, THRESHOLDS)
+    if full:
+        for shape in ABLATED:
+            for name in DEPARTURES:
+                add("departure", departure, name, shape, seed + 70, 300, 3000)
+        for n in range(3):
+            for name in DEPARTURES:
+                add("departure power", departure_power, name, seed + 70 + n, turn=n)
+    for n, shape in enumerate(("tasks", "gamma", "deploys", "diurnal") if full else ("tasks",)):
+        add("door", same_through_the_door, seed + n, shape, turn=n)
     add("speed 15", speed, 15, 400, "deploys")
     add("speed 1000", speed, 1000, 60, "deploys")
     add("speed tasks", speed, 1000, 60, "tasks")
-    if many > 1:
+    if full:
         add("speed 100000", speed, 100_000, 8, "deploys")
     return sorted(out, key=lambda job: job.turn)
 

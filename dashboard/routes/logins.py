@@ -15,7 +15,8 @@ from immune.core.commands import Principal
 from immune.core.events import iso
 from immune.errors import UnreachableError
 
-US = 1_000_000
+ONLY_LOOKING = ("", "")
+"""What the link of a notice opens: no name, no token."""
 
 
 def login_page(_: Ask) -> Response:
@@ -48,19 +49,31 @@ def log_in(ask: Ask) -> Response:
     address = ask.request.remote_addr or "unknown"
     if site.tries.level(address, now_us) < 1:
         raise ProblemError(429, "too many failed attempts from your address", way_out="wait a moment", headers={"Retry-After": "2"})
-    name_and_token = _redeemed(ask) if ask.text("link") else _of_password(ask) if ask.text("password") else _of_token(ask)
-    principal = site.keys.of_session(*name_and_token) if name_and_token else None
-    if name_and_token is None or principal is None:
+    given = _redeemed(ask) if ask.text("link") else _of_password(ask) if ask.text("password") else _of_token(ask)
+    if given == ONLY_LOOKING:
+        return _look_in(ask)
+    principal = site.keys.of_session(*given) if given else None
+    if given is None or principal is None:
         site.tries.take(address, now_us)
         site.counters.failed_logins += 1
         what = "this link was used already, or is too old" if ask.text("link") else "this is not valid"
         raise ProblemError(401, what, way_out="ask for a new link, or log in with your token")
     site.counters.logins += 1
-    secret, session = site.sessions.open(principal.name, name_and_token[1])
+    secret, session = site.sessions.open(principal.name, given[1])
     ask.principal, ask.session = principal, session
     response = show_session(ask)
     _set_cookie(ask, response, secret)
     return response
+
+
+def _look_in(ask: Ask) -> Response:
+    """Somebody came by the link of a notice: who has a name here already keeps it, others may look and no more."""
+    if ask.session is None:
+        secret, ask.session = ask.site.sessions.open(*ONLY_LOOKING)
+        response = show_session(ask)
+        _set_cookie(ask, response, secret)
+        return response
+    return show_session(ask)
 
 
 def _of_password(ask: Ask) -> tuple[str, str] | None:
@@ -113,6 +126,7 @@ ROUTES: tuple[Route, ...] = (
         summary="Open a session with name and password, a token, or a one-time link",
         role="",
         body=True,
+        csrf=False,
         fields=(
             BodyField(name="name", max_length=64, says="your name"),
             BodyField(name="password", max_length=256, says="your password"),

@@ -101,7 +101,7 @@ def _parameters(route: Route) -> list[Document]:
 
 
 def _responses(route: Route) -> Document:
-    statuses = [429] if route.roles else []
+    statuses = [421, 429] if route.roles else [421]
     if route.roles:
         statuses += [401, 403]
     if "{id}" in route.path:

@@ -245,6 +245,11 @@ class Inbox(Protocol):
 class Keys(Protocol):
     """Who may speak."""
 
+    @property
+    def broken(self) -> str:
+        """Why somebody cannot be checked at this moment; empty while all can."""
+        ...
+
     def find(self, token: str) -> Principal | None:
         """Whose token this is."""
         ...

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
 
 from aiohttp import web
 
@@ -20,6 +19,7 @@ from immune.ports import Bound
 
 US = 1_000_000
 NEARLY_FULL = 0.9
+FULL_IS_FINE = ("state.", "webhook.", "process.", "mirror.", "executor.")
 
 
 async def show_status(call: Call) -> web.StreamResponse:
@@ -114,13 +114,12 @@ def _troubles(context: Context, around: Mapping[str, object], bounds: Sequence[B
         for one in bounds
         if one.limit and one.size >= NEARLY_FULL * one.limit and not _full_by_design(one)
     ]
-    found += [f"the tokens cannot be read: {broken}" for broken in (getattr(context.keys, "broken", ""),) if broken]
-    return found
+    return [*found, f"not everybody can be checked: {context.keys.broken}"] if context.keys.broken else found
 
 
 def _full_by_design(bound: Bound) -> bool:
-    """Caches that are meant to be full, and the state, which lets go of the oldest by itself."""
-    return bound.name in {"api.stream_events", "api.receipts", "gate.told"} or bound.name.startswith(("state.", "webhook.", "process.", "mirror."))
+    """Caches that are meant to be full, what has one place an agent, and the state, which lets go of the oldest by itself."""
+    return bound.name in {"api.stream_events", "api.receipts", "gate.told"} or bound.name.startswith(FULL_IS_FINE)
 
 
 def _of_companions(companions: object) -> list[str]:
@@ -130,9 +129,7 @@ def _of_companions(companions: object) -> list[str]:
 
 def _of_children(children: object) -> list[str]:
     told = children if isinstance(children, list) else []
-    return list(
-        chain.from_iterable([f"{one['name']} died and waits to be started again: {one['last_error']}"] for one in told if one["status"] == "waiting")
-    )
+    return [f"{one['name']} died and waits to be started again: {one['last_error']}" for one in told if one["status"] == "waiting"]
 
 
 ROUTES: tuple[Route, ...] = (

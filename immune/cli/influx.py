@@ -96,3 +96,21 @@ def fill(run_id: Run = None, data_dir: DataDir = None, config: Config = None, as
     emit({**asdict(found), "complete": found.complete}, as_json, lambda: out.print(f"{run}: {found.sentence()}", markup=False))
     if not found.complete:
         raise typer.Exit(NOT_COMPLETE)
+
+
+@app.command("forget")
+def forget(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="The run whose points go.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Really delete.")] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Delete all points of a run in InfluxDB; what is here stays. Example: immune influx forget run-1 --yes"""
+    from immune.bootstrap import check_run_id
+    from immune.stores.influx.administer import forget_run
+
+    target = target_of(config)
+    if not yes:
+        raise InputError("this deletes every point of the run", field="--yes", value=False, way_out="add --yes to do it")
+    forget_run(target, check_run_id(run_id))
+    emit({"run_id": run_id, "bucket": target.bucket}, as_json, lambda: out.print(f"{run_id}: gone from bucket {target.bucket}", markup=False))

@@ -90,6 +90,7 @@ class WebhookConnector:
         self._clock = clock
         self._host = urlsplit(spec.url).hostname or ""
         self._session: ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._epoch = 0
         self._orders = 0
         self._levels: OrderedDict[str, Level] = OrderedDict()
@@ -225,7 +226,8 @@ class WebhookConnector:
 
         from immune.outbound import ANSWER_BYTES, open_session  # noqa: PLC0415 - as aiohttp
 
-        if self._session is None:
+        if self._session is None or self._loop is not asyncio.get_running_loop():  # a warm-up runs on a loop of its own
+            self._loop = asyncio.get_running_loop()
             self._session = open_session(private=self.spec.allow_private, loopback=self.spec.allow_loopback, timeout_s=self.spec.timeout_s)
         try:
             target = URL(url, encoded=True)

@@ -11,7 +11,7 @@ d_s is the direction of the strongest evidence of the stream and a_s, its loudne
 ``nats^3 / (nats^3 + 5^3) * (nats / largest nats)^0.2``. Symptoms of one infection are not independent, so scores are
 divided by `TEMPERATURE` before the softmax that makes confidences; they sum to 1 with `unknown`. Where no signature beats
 `unknown`, unknown is the answer, rather than a wrong guess. The constants were set by hand, on drawn pictures and on how vitals
-depend on each other; none was fitted to simulated fleets.
+depend on each other; none was fitted to simulated fleets, but for `TEMPERATURE`, which a reliability table set (docs/sentinel.md).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ UNKNOWN_STOPS = 0.04
 QUIET_AT_LEAST = 0.15
 UNKNOWN_PRIOR = math.log(1.5)
 UNKNOWN_SIZE = (math.log(2.5), 0.9)
-TEMPERATURE = 1.1
+TEMPERATURE = 0.7
 SHOWN_CONFIDENCE = 0.02
 TEXT_MAX = 40
 
@@ -136,7 +136,7 @@ def _case(
     seen: dict[str, _Seen] = {}
     for item in sorted(usable, key=lambda one: -one.nats):
         seen.setdefault(_stream(item), _Seen(direction=item.direction, loudness=_loudness_of(item, loudest), item=item))
-    named = {symptom.vital for infection in catalogue for symptom in infection.symptoms}
+    named = {symptom.vital for infection in catalogue for symptom in infection.symptoms if not symptom.vital.startswith(OF_TASKS)}
     always = {SILENCE, ANY_STREAM}
     streams = tuple(sorted(name for name in named | set(seen) if watched is None or name in watched or name in always or name in seen))
     is_cohort = isinstance(finding, CohortFinding)

@@ -79,7 +79,9 @@ def _age(item: tuple[str, Any]) -> tuple[int, str]:
 
 
 def _trim_first_come(draft: StateDraft, name: str, items: dict[str, T], keep: int) -> None:
-    gone = max(0, len(items) - keep)
+    gone = len(items) - keep
+    if gone <= 0:
+        return
     for key in list(items)[:gone]:
         del items[key]
     _count(draft, name, gone)

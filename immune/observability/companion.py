@@ -24,6 +24,7 @@ from immune.ports import Clock
 
 US = 1_000_000
 LOOK_EVERY_US = US
+BREATH_US = US // 50
 EVENTS_AT_ONCE = 200
 """Telling these takes a few milliseconds of the loop."""
 MOMENTS_AT_ONCE = 400
@@ -31,6 +32,8 @@ RETRY_S = (2.0, 5.0, 15.0, 30.0, 60.0)
 SAY_EVERY_US = 60 * US
 LAST_WORDS_S = 0.7
 """What is left at the end is sent within this, or stays in the journal for the next start."""
+LAST_TRY_S = 0.1
+"""As much of it as a collector gets that took nothing before."""
 
 
 class Sink(Protocol):
@@ -97,8 +100,9 @@ class OtelCompanion:
     async def run(self) -> None:
         """Look for new events and due metrics every second, until cancelled."""
         while True:
-            if not await self.step():
-                await self.clock.sleep_until_us(self.clock.now_us() + LOOK_EVERY_US)
+            more = await self.step()
+            # catching up with a long journal must not keep the loop from its ticks
+            await self.clock.sleep_until_us(self.clock.now_us() + (BREATH_US if more else LOOK_EVERY_US))
 
     async def step(self) -> bool:
         """Do what is due; whether there is more to do at once."""
@@ -112,7 +116,7 @@ class OtelCompanion:
     async def close(self) -> None:
         """Send what is left within its short time, and let go of whatever hangs."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_WORDS_S):
+            async with asyncio.timeout(LAST_TRY_S if self._failed_in_a_row else LAST_WORDS_S):
                 await self._last_words()
         self.courier.stop()
         if self._sink is not None:

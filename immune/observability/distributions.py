@@ -47,7 +47,7 @@ class Series:
 class Distribution:
     """A histogram: bucket i holds ``bounds[i-1] < value <= bounds[i]``.
 
-    At most `SERIES_MAX` combinations of labels are kept; what comes beyond is counted under `other`, so that no one
+    At most `SERIES_MAX` combinations of attributes are kept; what comes beyond is counted under `other`, so that no one
     outside can make up series.
     """
 
@@ -58,12 +58,12 @@ class Distribution:
 
     @property
     def series(self) -> Mapping[tuple[str, ...], Series]:
-        """Series by label values."""
+        """Series by the words of their attributes."""
         return self._series
 
-    def add(self, labels: tuple[str, ...], value: float, example: Example | None = None) -> None:
+    def add(self, words: tuple[str, ...], value: float, example: Example | None = None) -> None:
         """One measurement."""
-        found = self._find(labels)
+        found = self._find(words)
         bucket = bisect_left(self.bounds, value)
         found.counts[bucket] += 1
         found.total += value
@@ -71,20 +71,20 @@ class Distribution:
         if example is not None:
             found.examples[bucket] = example
 
-    def add_many(self, labels: tuple[str, ...], values: NDArray[np.float64]) -> None:
+    def add_many(self, words: tuple[str, ...], values: NDArray[np.float64]) -> None:
         """Many at once; NaN is no measurement."""
         known = values[np.isfinite(values)]
         if not known.size:
             return
-        found = self._find(labels)
+        found = self._find(words)
         found.counts += np.bincount(np.searchsorted(self.bounds, known, side="left"), minlength=len(self.bounds) + 1)
         found.total += float(known.sum())
         found.low, found.high = min(found.low, float(known.min())), max(found.high, float(known.max()))
 
-    def _find(self, labels: tuple[str, ...]) -> Series:
-        found = self._series.get(labels)
+    def _find(self, words: tuple[str, ...]) -> Series:
+        found = self._series.get(words)
         if found is None:
             if len(self._series) >= SERIES_MAX:
-                labels = (OTHER,) * len(self.keys)
-            found = self._series.setdefault(labels, Series(counts=np.zeros(len(self.bounds) + 1, dtype=np.int64)))
+                words = (OTHER,) * len(self.keys)
+            found = self._series.setdefault(words, Series(counts=np.zeros(len(self.bounds) + 1, dtype=np.int64)))
         return found

@@ -1,7 +1,7 @@
 """The fleet's own telemetry under the names of OpenTelemetry's GenAI conventions: how long calls take, how many tokens they use.
 
 Whole ticks are added as arrays. Series are by provider and model, which agents name themselves: only so many are kept
-apart, the rest is `other`, and no agent id is among the labels.
+apart, the rest is `other`, and no agent id is an attribute.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ class FleetMeter:
         pairs, which = np.unique(batch.codes[:, PROVIDER].astype(np.int64) * WORDS + batch.codes[:, MODEL], return_inverse=True)
         for number, pair in enumerate(pairs.tolist()):
             provider, model = divmod(pair + 1, WORDS)
-            self._add(self._labels(provider, model - 1), batch.values if len(pairs) == 1 else batch.values[which == number])
+            self._add(self._words(provider, model - 1), batch.values if len(pairs) == 1 else batch.values[which == number])
 
-    def _add(self, labels: tuple[str, ...], values: NDArray[np.float64]) -> None:
-        self.durations.add_many(labels, values[:, self._latency] / 1000)
+    def _add(self, words: tuple[str, ...], values: NDArray[np.float64]) -> None:
+        self.durations.add_many(words, values[:, self._latency] / 1000)
         for column, word in self._tokens:
-            self.tokens.add_many((*labels, word), values[:, column])
+            self.tokens.add_many((*words, word), values[:, column])
 
-    def _labels(self, provider: int, model: int) -> tuple[str, ...]:
+    def _words(self, provider: int, model: int) -> tuple[str, ...]:
         known = self._names.get((provider, model))
         if known is None:
             if len(self._names) >= PAIRS_MAX:

@@ -1,7 +1,7 @@
 """The one table of instruments. `/metrics`, the OTLP export and docs/observability.md are all made from it.
 
 Names are OpenTelemetry's (dots, units apart); the Prometheus name follows by rule: dots become underscores, the unit is
-spelled out at the end, counters end in ``_total``. Label values come from our own tables and never from outside, but for
+spelled out at the end, counters end in ``_total``. What they may say comes from our own tables and never from outside, but for
 model and provider names in ``gen_ai.*``, which are bounded in number and length.
 """
 
@@ -16,7 +16,7 @@ from immune.observability.look import US, ApiSide, Inbox, Look
 
 Kind = Literal["counter", "updowncounter", "gauge"]
 Readings = Mapping[tuple[str, ...], float]
-"""Label values -> number."""
+"""Words of the attributes -> number."""
 
 UNIT_WORDS = {"s": "seconds", "By": "bytes"}
 
@@ -26,7 +26,7 @@ class Instrument:
     """What is read at every look.
 
     unit    UCUM; ``{tick}`` counts things
-    keys    names of the labels, in the order of the label values that `read` gives
+    keys    names of the attributes, in the order of the words that `read` gives
     of_run  counted since the run began, whatever restarts came between; else since the process began
     """
 
@@ -70,12 +70,12 @@ def prometheus_name(name: str, unit: str, kind: str) -> str:
 
 
 def one(value: float) -> Readings:
-    """A number without labels."""
+    """A number by itself."""
     return {(): value}
 
 
 def by(counts: Mapping[str, float]) -> Readings:
-    """Numbers by the one label."""
+    """Numbers by the one word."""
     return {(key,): value for key, value in counts.items()}
 
 

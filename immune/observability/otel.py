@@ -167,7 +167,7 @@ def _number(instrument: Instrument, readings: Readings, snapshot: Snapshot) -> M
 def _histogram(spec: HistogramSpec, series: Mapping[tuple[str, ...], Series], snapshot: Snapshot) -> Metric:
     points = [
         HistogramDataPoint(
-            attributes=dict(zip(spec.keys, labels, strict=True)),
+            attributes=dict(zip(spec.keys, words, strict=True)),
             start_time_unix_nano=snapshot.since_us * NS_PER_US,
             time_unix_nano=snapshot.at_us * NS_PER_US,
             count=one.count,
@@ -178,7 +178,7 @@ def _histogram(spec: HistogramSpec, series: Mapping[tuple[str, ...], Series], sn
             max=one.high,
             exemplars=list(_exemplars(one.examples.values())),
         )
-        for labels, one in series.items()
+        for words, one in series.items()
     ]
     data = Histogram(data_points=points, aggregation_temporality=CUMULATIVE)
     return Metric(name=spec.name, description=spec.says, unit=spec.unit, data=data)

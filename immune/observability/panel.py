@@ -90,7 +90,7 @@ class Panel:
 
     def _copy(self, name: str) -> dict[tuple[str, ...], Series]:
         series = self.distributions[name].series
-        return {labels: replace(one, counts=one.counts.copy(), examples=dict(one.examples)) for labels, one in series.items()}
+        return {words: replace(one, counts=one.counts.copy(), examples=dict(one.examples)) for words, one in series.items()}
 
     def _saw(self, _now_us: int, batch: SampleBatch) -> None:
         self._meter.saw(batch)
@@ -103,9 +103,9 @@ class Panel:
 
     def _measure(self, moment: Moment) -> None:
         name = MEASURED.get(moment.name)
-        if name is not None and moment.labels is not None:
+        if name is not None and moment.words is not None:
             example = Example(value=moment.duration_s, at_us=moment.end_us, trace_id=moment.trace_id, span_id=moment.span_id)
-            self.distributions[name].add(moment.labels, moment.duration_s, example)
+            self.distributions[name].add(moment.words, moment.duration_s, example)
 
 
 def begun_seq(state: RunState) -> int:

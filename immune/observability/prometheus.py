@@ -29,7 +29,7 @@ def _numbers(instrument: Instrument, readings: Readings, is_open: bool) -> Itera
     yield f"# HELP {family} {instrument.says}"
     yield f"# TYPE {family} {'counter' if instrument.kind == 'counter' else 'gauge'}"
     for values, number in sorted(readings.items()):
-        yield f"{name}{_labels(instrument.keys, values)} {_number(number)}"
+        yield f"{name}{_words(instrument.keys, values)} {_number(number)}"
 
 
 def _histogram(spec: HistogramSpec, series: Mapping[tuple[str, ...], Series], is_open: bool) -> Iterator[str]:
@@ -41,9 +41,9 @@ def _histogram(spec: HistogramSpec, series: Mapping[tuple[str, ...], Series], is
         for bucket, edge in enumerate((*spec.bounds, float("inf"))):
             below += int(one.counts[bucket])
             example = _exemplar(one.examples.get(bucket)) if is_open else ""
-            yield f"{name}_bucket{_labels((*spec.keys, 'le'), (*values, _edge(edge, is_open)))} {below}{example}"
-        yield f"{name}_sum{_labels(spec.keys, values)} {_number(one.total)}"
-        yield f"{name}_count{_labels(spec.keys, values)} {one.count}"
+            yield f"{name}_bucket{_words((*spec.keys, 'le'), (*values, _edge(edge, is_open)))} {below}{example}"
+        yield f"{name}_sum{_words(spec.keys, values)} {_number(one.total)}"
+        yield f"{name}_count{_words(spec.keys, values)} {one.count}"
 
 
 def _exemplar(example: Example | None) -> str:
@@ -52,7 +52,7 @@ def _exemplar(example: Example | None) -> str:
     return f' # {{trace_id="{example.trace_id:032x}",span_id="{example.span_id:016x}"}} {_number(example.value)} {example.at_us / US:.6f}'
 
 
-def _labels(keys: Iterable[str], values: Iterable[str]) -> str:
+def _words(keys: Iterable[str], values: Iterable[str]) -> str:
     pairs = ",".join(f'{key.replace(".", "_")}="{_escaped(value)}"' for key, value in zip(keys, values, strict=True))
     return f"{{{pairs}}}" if pairs else ""
 

@@ -35,7 +35,7 @@ Value = str | int | float | bool | tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """A span that is over. `labels` are those of the histogram that its duration belongs to, None if to none.
+    """A span that is over. `words` are those of the histogram that its duration belongs to, None if to none.
 
     `parent` 0 is a root. `wrong` says what went wrong, empty for all that is in order. `seq` is of the event that ended it.
     """
@@ -49,7 +49,7 @@ class Moment:
     attributes: Mapping[str, Value]
     seq: int
     wrong: str = ""
-    labels: tuple[str, ...] | None = None
+    words: tuple[str, ...] | None = None
 
     @property
     def duration_s(self) -> float:
@@ -209,7 +209,7 @@ class Story:
         )
         vitals = tuple(f"{note.vital} {note.direction}" for note in event.evidence[:8])
         proof: dict[str, Value] = {"immune.nats": event.nats, "immune.threshold_nats": event.threshold_nats, "immune.evidence": vitals}
-        self._tell(detect, envelope, proof, labels=(kind,))
+        self._tell(detect, envelope, proof, words=(kind,))
         self._diagnose(envelope, event.incident_id, event.diagnosis, envelope.at_us)
 
     def _updated(self, envelope: Envelope, event: ev.IncidentUpdated) -> None:
@@ -230,7 +230,7 @@ class Story:
             self._tell(self._begun.pop(slot), envelope, {"immune.outcome": "left"})
         kind, _ = self._diagnosed.pop(event.incident_id, ("unknown", 0))
         more: dict[str, Value] = {"immune.diagnosis": kind, "immune.outcome": event.outcome, "immune.reason": event.reason[:TEXT_MAX]}
-        self._end("incident", event.incident_id, envelope, more, labels=(event.outcome,))
+        self._end("incident", event.incident_id, envelope, more, words=(event.outcome,))
 
     # -- containment -------------------------------------------------------------------------------------------------
 
@@ -253,7 +253,7 @@ class Story:
     def _observed(self, envelope: Envelope, event: acts.EnforcementObserved) -> None:
         ordered = self._begun.get(("contain", envelope.subject))
         if ordered is not None and LEVELS.index(event.after) >= LEVELS.index(_level(ordered.level)):
-            self._end("contain", envelope.subject, envelope, {"immune.enforced": "seen"}, labels=(ordered.level,))
+            self._end("contain", envelope.subject, envelope, {"immune.enforced": "seen"}, words=(ordered.level,))
         freed = self._begun.get(("release", envelope.subject))
         if freed is not None and LEVELS.index(event.after) < LEVELS.index(_level(freed.level)):
             self._end("release", envelope.subject, envelope, {"immune.enforced": "seen"})
@@ -298,12 +298,12 @@ class Story:
             self._tell(self._begun.pop(slot), envelope, {"immune.outcome": "unknown"}, wrong="the plan ended without an answer")
         wrong = "" if event.outcome == "succeeded" else event.reason or event.outcome
         more: dict[str, Value] = {"immune.outcome": event.outcome, "immune.reason": event.reason[:TEXT_MAX]}
-        self._end("plan", event.plan_id, envelope, more, wrong=wrong, labels=(event.outcome,))
+        self._end("plan", event.plan_id, envelope, more, wrong=wrong, words=(event.outcome,))
 
     def _step_finished(self, envelope: Envelope, event: acts.StepFinished) -> None:
         wrong = "" if event.outcome == "succeeded" else f"{event.outcome}: {event.detail}"
         self._end(
-            "step", f"{event.plan_id}/{event.step}", envelope, {"immune.outcome": event.outcome}, wrong=wrong, labels=(event.action, event.outcome)
+            "step", f"{event.plan_id}/{event.step}", envelope, {"immune.outcome": event.outcome}, wrong=wrong, words=(event.action, event.outcome)
         )
 
     def _undo_started(self, envelope: Envelope, event: acts.CompensationStarted) -> None:
@@ -336,11 +336,11 @@ class Story:
         self._begin("approve", event.request_id, envelope, key=key, facts=facts, parent=self._id_of(plan) if plan else None)
 
     def _granted(self, envelope: Envelope, event: acts.ApprovalGranted) -> None:
-        self._end("approve", event.request_id, envelope, {"immune.outcome": "granted", "immune.actor": envelope.actor}, labels=("granted",))
+        self._end("approve", event.request_id, envelope, {"immune.outcome": "granted", "immune.actor": envelope.actor}, words=("granted",))
 
     def _not_granted(self, envelope: Envelope, event: acts.ApprovalClosed) -> None:
         more: dict[str, Value] = {"immune.outcome": event.outcome, "immune.actor": envelope.actor, "immune.reason": event.reason[:TEXT_MAX]}
-        self._end("approve", event.request_id, envelope, more, labels=(event.outcome,))
+        self._end("approve", event.request_id, envelope, more, words=(event.outcome,))
 
     # -- beginning and ending ----------------------------------------------------------------------------------------
 
@@ -390,13 +390,13 @@ class Story:
         more: Mapping[str, Value],
         *,
         wrong: str = "",
-        labels: tuple[str, ...] | None = None,
+        words: tuple[str, ...] | None = None,
     ) -> None:
         begun = self._begun.pop((kind, slot), None)
         if begun is not None:
-            self._tell(begun, envelope, more, wrong=wrong, labels=labels)
+            self._tell(begun, envelope, more, wrong=wrong, words=words)
 
-    def _tell(self, begun: _Begun, envelope: Envelope, more: Mapping[str, Value], *, wrong: str = "", labels: tuple[str, ...] | None = None) -> None:
+    def _tell(self, begun: _Begun, envelope: Envelope, more: Mapping[str, Value], *, wrong: str = "", words: tuple[str, ...] | None = None) -> None:
         whom = begun.whom or envelope.subject
         told: dict[str, Value] = {
             "immune.correlation_id": begun.key,
@@ -417,7 +417,7 @@ class Story:
                 attributes=told,
                 seq=envelope.seq,
                 wrong=wrong[:TEXT_MAX],
-                labels=labels,
+                words=words,
             )
         )
 

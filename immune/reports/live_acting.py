@@ -84,6 +84,10 @@ def _told(envelope: Envelope, event: Event) -> Said | None:
             return f"{by} reports {who} as sick", "warn"
         case acts.ChangeAnnounced():
             return f"{by} announces a change of {event.cohort}", "plain"
+        case acts.Muted():
+            return f"{by} mutes {event.vital or 'everything'} of {who}", "plain"
+        case acts.Rebased():
+            return f"{len(event.agents)} of {event.cohort or 'the fleet'} re-based", "plain"
         case acts.CommandRefused():
             return f"{by} refused: {in_words(event.command)} {event.target}", "bad"
         case acts.MemoryInherited():

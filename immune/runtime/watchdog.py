@@ -108,6 +108,9 @@ class Watchdog:
         now_us, before_us = self.clock.now_us(), self._beat_us
         self._beat_us = now_us
         where, self._where = self._where, ""
+        if not where and before_us and now_us - before_us > self.stalled_after_us + 2 * round(LOOK_EVERY_S * US):
+            where = PROCESS  # the thread would have looked in that time, had it run
+            self.say(f"the whole process stood still for {(now_us - before_us) / US:.1f} s")
         if where:
             stall = Stall(since_us=before_us, for_s=(now_us - before_us) / US, where=where)
             self.last, self.longest_s = stall, max(self.longest_s, stall.for_s)

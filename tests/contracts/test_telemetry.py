@@ -165,6 +165,21 @@ def test_a_tick_of_a_closed_minute_is_stored_for_good(telemetry):
     assert series_of(telemetry, "a") == [(T0, 1.0)]
 
 
+def test_the_samples_of_whole_minutes_are_there_to_be_taken_elsewhere(telemetry):
+    begun(telemetry)
+    for tick in range(150):
+        telemetry.write("r", tick, T0 + tick * S, batch_of((tick % 3, T0 + tick * S, float(tick)), (0, T0 + tick * S - 1, math.nan)))
+    for _ in range(2):
+        pieces = [telemetry.samples("r", T0 + minute * MIN, T0 + (minute + 1) * MIN) for minute in range(4)]
+        assert [len(piece) for piece in pieces] == [120, 120, 60, 0]
+        assert len(telemetry.samples("r", T0 + 59 * S, T0 + 61 * S)) == 240
+        found = sorted(piece.values[row, 0] for piece in pieces for row in range(len(piece)) if not math.isnan(piece.values[row, 0]))
+        assert found == [float(tick) for tick in range(150)]
+        telemetry.compact("r", T0 + 2 * MIN)
+    with pytest.raises(UnknownIdError):
+        telemetry.samples("nobody", T0, T0 + 1)
+
+
 def test_only_minutes_that_have_ended_are_closed(telemetry):
     begun(telemetry)
     for tick in range(150):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from observability.grafana import make
 from tests.integration.grafana_queries import ALERTS, alert_queries, dashboards, queries
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,16 +28,9 @@ MEASUREMENTS = {
 }
 
 
-def maker():
-    spec = importlib.util.spec_from_file_location("make", GRAFANA / "make.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_files_are_what_the_maker_makes():
-    assert {str(path): path.read_text() for path in maker().files()} == {str(path): text for path, text in maker().files().items()}
-    made = {path.name for path in maker().files()}
+    assert {str(path): path.read_text() for path in make.files()} == {str(path): text for path, text in make.files().items()}
+    made = {path.name for path in make.files()}
     assert {path.name for path in (GRAFANA / "dashboards").iterdir()} | {ALERTS.name} == made
 
 

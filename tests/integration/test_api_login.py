@@ -77,7 +77,9 @@ async def test_only_so_many_wait_for_a_check_and_the_tick_does_not_wait_at_all(t
 
         monkeypatch.setattr(made.people, "check", slow)
         asked = [asyncio.create_task(log_in(made, name=f"n-{n}")) for n in range(WAITING_MAX + 4)]
-        while made.api.context.login.waiting < WAITING_MAX:
+        for _ in range(2000):
+            if made.api.context.login.waiting == WAITING_MAX:
+                break
             await asyncio.sleep(0.005)
         before = made.engine.counters.ticks
         await made.tick(3)

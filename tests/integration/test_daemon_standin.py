@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from immune.core.events import Draft, RunEnded
+from immune.stores.care import readable
 from immune.stores.journal_sqlite import SqliteJournal
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +38,14 @@ class Running:
         self.data, self.port, self.log = data, free_port(), log
         environment = {**os.environ, "IMMUNE_PORT": str(self.port), "OTEL_SDK_DISABLED": "true"}
         command = [sys.executable, "-m", "immune", "run", "--data-dir", str(data), "--mode", "act"]
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=before)
+        self.process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            preexec_fn=before,  # noqa: PLW1509 - one thread
+        )
         os.set_blocking(self.process.stderr.fileno(), False)
         self.heard = ""
 
@@ -79,7 +88,7 @@ class Running:
 @contextmanager
 def held_by_the_limit_of_the_process(data: Path):
     """No file of the process may grow until its parent lets it: what a full disk looks like."""
-    before = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))  # noqa: E731
+    before = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
     def free(process) -> None:
         hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)[1]
@@ -149,9 +158,25 @@ def test_a_daemon_that_starts_without_room_keeps_the_gate_closed_for_who_is_held
             assert journal.verify(run.run_id) > events
 
 
+@pytest.mark.fault("F7")
+def test_a_log_that_was_not_put_away_is_read_from_a_copy_where_its_directory_takes_nothing(tmp_path):
+    data, lost = tmp_path / "data", tmp_path / "lost"
+    lost.mkdir()
+    with SqliteJournal(data) as journal:
+        epoch = journal.acquire("live-1", "one", 0)
+        journal.append("live-1", [Draft(at_us=n, subject="x", event=RunEnded(reason="", ticks=n)) for n in range(5)], expected_seq=0, epoch=epoch)
+        for name in ("journal.db", "journal.db-wal"):  # as after kill -9: the events are in the log only
+            (lost / name).write_bytes((data / name).read_bytes())
+    with on_a_disk_that_is_read_only(lost):
+        with readable(lost) as where, SqliteJournal.open_read_only(where) as copy:
+            assert where != lost
+            assert copy.verify("live-1") == 5
+        assert not where.exists()
+
+
 @pytest.mark.crash
 def test_where_nothing_was_ever_recorded_there_is_nothing_to_stand_in_for(tmp_path):
-    before = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))  # noqa: E731
+    before = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     running = Running(tmp_path / "data", tmp_path / "1", before)
     assert running.process.wait(WAIT_S) == 3
     assert "data_dir" in running.said() or "store" in running.said() or "disk" in running.said()

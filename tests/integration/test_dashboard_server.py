@@ -14,6 +14,7 @@ from dashboard.sessions import issue_link
 from dashboard.site import Options
 from immune.clock import SystemClock
 from immune.errors import RefusedError
+from immune.stores.links import page_link
 from tests.integration.daemon_kit import open_incident, open_request
 from tests.integration.dashboard_kit import dashboard, start
 
@@ -275,3 +276,21 @@ async def test_secrets_stand_in_no_answer(tmp_path):
                 assert token not in text
         for name in ("dashboard.sessions",):
             assert (tmp_path / name).stat().st_mode & 0o077 == 0
+
+
+async def test_the_link_of_a_notice_opens_its_page_once_and_only_lets_look(tmp_path):
+    async with dashboard(tmp_path, login=True) as shown:
+        path = page_link(tmp_path, "/approvals/req-0001", shown.served.site.clock.now_us())
+        assert path.startswith("/login?next=%2Fapprovals%2Freq-0001#")
+        secret = path.partition("#")[2]
+        page = shown.page()
+        assert (await page.get("/api/agents")).status == 401
+        answer = await page.login(link=secret)
+        assert (answer.status, answer.document["name"], answer.document["role"]) == (200, None, "viewer")
+        assert (await page.get("/api/agents")).status == 200
+        assert (await page.post("/api/approvals/req-1/approve", {"plan_hash": "x"})).status == 401
+        assert (await page.post("/api/approvals/req-1/snooze", {"minutes": 5})).status == 401
+        assert (await shown.page().login(link=secret)).status == 401
+        person = await shown.browser("approver")
+        other = page_link(tmp_path, "/system", shown.served.site.clock.now_us()).partition("#")[2]
+        assert (await person.login(link=other)).document["name"] == "approver"

@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 
 from immune.clock import SystemClock
+from immune.core.acts import SicknessReported
+from immune.core.events import Draft
 from immune.core.vitals import AgentIdentity, Roster, SampleBatch, VitalSchema
+from immune.stores.influx.beside import pair
 from immune.stores.influx.courier import Courier, NotNowError, asked_s
 from immune.stores.influx.letters import DeadLetters
 from immune.stores.influx.mark import Mark
 from immune.stores.influx.spool import Waiting
 from immune.stores.influx.vitals import Encoder
 from immune.stores.influx.writer import VitalsWriter, pack
+from immune.stores.memory import MemoryJournal
 from tests.influx_kit import FakeInflux
 
 S = 1_000_000
@@ -229,3 +233,32 @@ async def test_points_beyond_the_buckets_retention_are_counted_and_not_tried_one
             await until(lambda: writer.account().stored == 60)
         assert writer.account().dropped == 40
         assert server.requests == 1
+
+
+@pytest.mark.fault("F1", "F12")
+async def test_the_tail_of_an_earlier_run_is_brought_by_the_next_run(tmp_path):
+    journal = MemoryJournal()
+    for run in ("first", "second"):
+        epoch = journal.acquire(run, "test", 0)
+        drafts = [Draft(at_us=T0 + n, subject="a", event=SicknessReported(reason=str(n))) for n in range(5)]
+        journal.append(run, drafts, expected_seq=0, epoch=epoch)
+    async with FakeInflux() as server:
+        Mark(tmp_path / "first.events.json", server.target()).move(2)
+        both = pair(
+            server.target(),
+            folder=tmp_path,
+            run_id="second",
+            roster=roster_of("a"),
+            schema=VitalSchema(),
+            journal=journal,
+            clock=SystemClock(),
+            say=lambda _: None,
+        )
+        both.mirror._held = None
+        task = asyncio.create_task(both.mirror.run())
+        await until(lambda: len(server.lines) == 8)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.gather(both.writer.close(), both.mirror.close())
+        runs = [line.split(b"run_id=")[1].split(b" ")[0] for line in server.lines]
+        assert runs == [b"first"] * 3 + [b"second"] * 5

@@ -245,3 +245,29 @@ def test_the_doctor_says_what_is_wrong_with_the_server_the_token_and_the_bucket(
     assert "401" in look(wrong, now_us).error
     nowhere = InfluxSettings(url=target.url, org=target.org, token=target.token, bucket="nowhere")
     assert look(nowhere, now_us).mend == "immune influx setup"
+
+
+@pytest.mark.fault("F16")
+def test_a_daemon_says_on_its_status_page_that_the_token_is_refused(influx_server, tmp_path):
+    target = influx_server.target()
+    wrong = InfluxSettings(url=target.url, org=target.org, token="wrong", bucket=target.bucket)
+    daemon = subprocess.Popen(
+        [sys.executable, "main.py", "--simulate", "3", "--data-dir", str(tmp_path), "--port", "0"],
+        cwd=ROOT, env=environment(wrong), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        wait_until((tmp_path / "daemon.json").exists, 60)
+        wait_until(lambda: "immune influx setup" in status_of(wrong, tmp_path), 30)
+    finally:
+        daemon.send_signal(signal.SIGTERM)
+        _, said = daemon.communicate(timeout=30)
+    assert said.count("InfluxDB refuses everything") == 1
+    assert "wrong" not in said
+
+
+def status_of(target, data: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "immune", "status", "--data-dir", str(data), "--json"],
+        cwd=ROOT, env=environment(target), check=False, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    return done.stdout

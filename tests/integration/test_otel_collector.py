@@ -11,12 +11,14 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from immune.bootstrap import find_run, open_stores_read_only
 from immune.observability.instruments import INSTRUMENTS
+from immune.observability.probe import probe
 from immune.observability.story import Story
 from tests.integration.otel_kit import CONFIG, HOW, ROOT, attributes, collector_binary, free_port, running, until
 
@@ -42,6 +44,7 @@ severity_at = 10.0
 irreversible_needs_person = 0
 [healing]
 settle_s = 1.0
+probation_samples = 5
 """
 
 
@@ -200,3 +203,67 @@ def test_a_daemon_with_a_dead_collector_ticks_on_and_stops_in_time(tmp_path, whe
 def test_a_daemon_without_otel_settings_imports_no_sdk():
     code = "import sys, immune.daemon, immune.companions; print([m for m in sys.modules if m.startswith(('opentelemetry', 'grpc'))])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+@contextmanager
+def answering(status):
+    """Something that listens, and is no collector, or one that wants to know who asks."""
+    seen = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            seen.append((self.path, dict(self.headers)))
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", seen
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.otel
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_the_probe_of_doctor_finds_a_real_collector(tmp_path, protocol):
+    with running(tmp_path) as collector:
+        endpoint = collector.grpc if protocol == "grpc" else collector.http
+        found = probe({"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol})
+    assert found.works, found
+
+
+@pytest.mark.parametrize(("status", "mend"), [(401, "OTEL_EXPORTER_OTLP_HEADERS"), (404, "no OTLP receiver at this path"), (503, "log")])
+def test_the_probe_says_how_to_mend_what_a_collector_refuses(status, mend):
+    with answering(status) as (url, seen):
+        found = probe({"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20s3cret"})
+    assert not found.works
+    assert mend in found.mend
+    assert "s3cret" not in found.found + found.mend
+    ((path, headers),) = seen
+    assert path == "/v1/metrics"
+    assert {name.lower(): value for name, value in headers.items()}["authorization"] == "Bearer s3cret"
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_the_probe_notices_that_nobody_is_there(protocol):
+    found = probe({"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}", "OTEL_EXPORTER_OTLP_PROTOCOL": protocol})
+    assert not found.works
+    assert "refused" in found.found
+    assert "otel-collector-config.yaml" in found.mend
+    assert probe({}) is None
+
+
+@pytest.mark.otel
+def test_a_demo_in_virtual_time_leaves_all_its_traces_with_the_collector(tmp_path):
+    with running(tmp_path / "collector") as collector:
+        options = ["--headless", "--json", "--speed", "max", "--duration", "300", "--agents", "8", "--decide", "approve"]
+        command = [sys.executable, "demo.py", *options, "--out", str(tmp_path / "data")]
+        subprocess.run(command, cwd=ROOT, env={**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.http}, capture_output=True, check=True)
+        _, moments = told(tmp_path)
+        assert any(moment.name == "immune.incident" for moment in moments)
+        until(lambda: len(collector.spans()) >= len(moments), "all spans arrive")
+        assert sorted(span["spanId"] for span in collector.spans()) == sorted(f"{moment.span_id:016x}" for moment in moments)
+        assert "gen_ai.client.token.usage" in collector.metrics()

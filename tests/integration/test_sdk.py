@@ -203,3 +203,14 @@ async def test_the_background_thread_sends_and_closing_sends_the_rest(tmp_path):
 def test_a_wrong_setting_is_an_error_at_once(url, options):
     with pytest.raises(ValueError, match=r"not|when_lost"):
         client(url, **options)
+
+
+def test_answers_of_the_gate_are_remembered_for_so_many_agents_and_no_more(monkeypatch):
+    from immune import sdk
+
+    monkeypatch.setattr(sdk, "AGENTS_KEPT", 3)
+    one = client("http://127.0.0.1:1", "no-token-of-any-length")
+    for n in range(10):
+        one._keep(f"a-{n}", {"allowed": True})
+    assert list(one._kept) == ["a-7", "a-8", "a-9"]
+    one.close()

@@ -32,11 +32,13 @@ async def test_a_loop_that_a_call_keeps_is_told_of_from_beside_while_it_stands_s
     dog = Watchdog(SystemClock(), say=said.append, recovered=over.append, stalled_after_s=0.5, dump=tmp_path / "stall.txt")
     beating = asyncio.create_task(dog.run())
     await asyncio.sleep(0.05)
-    a_call_that_never_yields(until=lambda: said)
+    a_call_that_never_yields(until=lambda: said and (tmp_path / "stall.txt").exists())
     assert "a_call_that_never_yields" in said[0], "it is told while the loop still stands"
     assert "a_call_that_never_yields" in (tmp_path / "stall.txt").read_text()
     assert dog.stalled_s > 0.5
-    while not over:
+    for _ in range(1000):
+        if over:
+            break
         await asyncio.sleep(0.01)
     assert over[0].for_s >= 0.5
     assert dog.stalled_s == 0.0

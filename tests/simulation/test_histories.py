@@ -18,7 +18,8 @@ from proving.script import Fault, Script, Setting, write
 from proving.shrink import shrink
 
 CI = bool(os.environ.get("CI"))
-QUICK = 60
+QUICK = 50
+"""Played in a few seconds."""
 MANY = 3000
 HISTORIES_AT_ONCE = 10
 
@@ -28,7 +29,8 @@ def play(script: Script):
     try:
         return History(script).play()
     except BreachError as breach:
-        shortest = shrink(script, lambda fewer: breaks(fewer, breach.rule), tries=120)
+        rule = breach.rule
+        shortest = shrink(script, lambda fewer: breaks(fewer, rule), tries=120)
         raise AssertionError(f"{breach}\nseed {script.setting.seed}, cut down to:\n{shortest}") from breach
 
 
@@ -45,9 +47,9 @@ def kinds_seen():
     return set()
 
 
+@pytest.mark.fault("F23", "F24", "F25", "F26", "F27", "F28", "F50", "F51", "F52", "F57")
 @pytest.mark.parametrize("tenth", range(HISTORIES_AT_ONCE))
 def test_whatever_happens_the_invariants_hold_and_everything_comes_to_an_end(tenth, kinds_seen):
-    """F1, F6, F7, F8, F23, F24, F25, F26, F27, F28, F29, F30, F37, F39, F41, F50, F51, F52, F57."""
     outcomes = [play(write(seed)) for seed in range(tenth, QUICK, HISTORIES_AT_ONCE)]
     assert sum(outcome.escaped for outcome in outcomes) == 0
     assert sum(outcome.crashes for outcome in outcomes) > 0
@@ -62,6 +64,7 @@ def test_the_histories_are_rich_enough_to_mean_something(kinds_seen):
         "loop_stalled",  # the watchdog's thread has no place on a virtual clock
         "muted",  # words of people about single vitals: tests/unit/test_commands.py
         "rebased",
+        "person_told",  # no notifier in the histories: tests/unit and tests/integration of notify
     }
     assert set(ev.KINDS) - elsewhere - kinds_seen == set()
     assert acts.Relapsed.kind in kinds_seen

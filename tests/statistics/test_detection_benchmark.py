@@ -127,10 +127,10 @@ def test_the_expected_run_length_by_exact_ranks_is_at_least_the_set_one() -> Non
 
 
 def test_every_departure_is_undone_afterwards() -> None:
-    from immune.core.sentinel import baseline, eprocess, peers, surprise, watch
+    from immune.core.sentinel import baseline, eprocess, peers, surprise, tail, watch
 
     def state() -> list[object]:
-        return [surprise.FORGET_AT, surprise.widening, baseline._PHI_HIGH, peers.Peers.lent, watch.HOLD_SHARE, eprocess._FALL.tobytes()]
+        return [surprise.FORGET_AT, surprise.widening, baseline._PHI_HIGH, peers.Peers.lent, watch.HOLD_SHARE, eprocess._FALL.tobytes(), tail.advance]
 
     before = state()
     for name in DEPARTURES:
@@ -141,7 +141,7 @@ def test_every_departure_is_undone_afterwards() -> None:
 
 def test_full_asks_for_600_agent_days_of_every_healthy_scenario_with_a_limit() -> None:
     full = plan.FULL
-    assert full.fleets * full.agents * full.ticks / 86_400 >= 600
+    assert full.turns * full.agents * full.ticks / 86_400 >= 600
     names = {job.name for job in plan.jobs(full, 1, "somewhere")}
     assert {f"quiet {shape}" for shape in plan.QUIET} | {"quiet recorded"} <= names
 

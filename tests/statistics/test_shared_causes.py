@@ -140,3 +140,10 @@ def test_a_cohort_that_moves_a_little_is_noticed_and_is_no_incident_until_it_exp
     assert watch.sentinel.shared.causes
     assert causes_in(after) == set()
     assert alarms(after) == set()
+
+
+def test_a_cause_is_not_named_after_the_cohort_that_happened_to_show_it_first() -> None:
+    watch = learned(20, 120, types=4)
+    after = run(watch, 120, 200, deploy([0, 4, 8, 1, 5, 2, 6, 3, 7], 121))
+    assert alarms(after) == set()
+    assert {(field, value) for _, field, value in causes_in(after[-20:])} == {("", "")}

@@ -19,7 +19,7 @@ from immune.stores.archive import read_archive
 from tests.drawn_events import drafts
 from tests.unit.test_fold import contained, enrolled, folded, released
 
-GOLDEN = sorted((Path(__file__).resolve().parents[1] / "golden").glob("journal-*.jsonl.gz"))[0]
+GOLDEN = min((Path(__file__).resolve().parents[1] / "golden").glob("journal-*.jsonl.gz"))
 
 
 def opened(incident_id, agent_id):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from pathlib import Path
@@ -178,9 +179,25 @@ def test_the_end_of_a_run_is_sent_before_it_closes(tmp_path):
     assert sink.snapshots >= 1
 
 
-def test_a_courier_that_hangs_is_left_behind_within_a_second(tmp_path):
-    import asyncio
+def test_catching_up_with_a_long_journal_leaves_room_for_ticks(tmp_path, monkeypatch):
+    monkeypatch.setattr("immune.observability.companion.EVENTS_AT_ONCE", 10)
+    sink, panel = FakeSink(), FakePanel(len(GOLDEN))
+    made = companion(tmp_path, sink, panel)
 
+    async def life():
+        task = asyncio.create_task(made.run())
+        ticks = 0
+        while made.health()["events_behind"]:
+            await made.clock.sleep_until_us(made.clock.now_us() + US // 100)
+            ticks += 1
+        task.cancel()
+        return ticks
+
+    assert run_virtual(life()) >= len(GOLDEN) // 10
+    assert sink.moments == TOLD
+
+
+def test_a_courier_that_hangs_is_left_behind_within_a_second(tmp_path):
     class Hangs(Now):
         async def send(self, errand):
             await asyncio.sleep(3600)

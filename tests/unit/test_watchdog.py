@@ -73,6 +73,16 @@ def test_a_process_that_was_suspended_blames_nobody(hands):
     assert hands.over[0].for_s == 3600.0
 
 
+@pytest.mark.fault("F24")
+def test_a_pause_is_noticed_too_when_the_loop_comes_round_before_the_thread_does(hands):
+    dog = hands.dog()
+    hands.at_us += 3600 * US
+    dog.beat()
+    dog.look(3600.0)
+    assert (dog.stalls, dog.pauses) == (0, 1)
+    assert [one.where for one in hands.over] == [PROCESS]
+
+
 def test_stacks_that_cannot_be_written_are_said_and_stop_nothing(hands, tmp_path):
     dog = hands.dog(dump=tmp_path / "nowhere" / "stall.txt")
     hands.at_us += 10 * US
@@ -93,8 +103,11 @@ async def test_without_a_thread_it_fails_loudly_and_is_started_again_by_the_supe
             await dog.run()
     assert "does not run" in dog.health()["trouble"]
     again = asyncio.create_task(dog.run())
-    while dog.health()["trouble"]:
+    for _ in range(100):
+        if not dog.health()["trouble"]:
+            break
         await asyncio.sleep(0)
+    assert not dog.health()["trouble"]
     again.cancel()
     await dog.close()
     assert threading.active_count() >= 1

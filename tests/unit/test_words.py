@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from immune.core.policy import DetectionPolicy
 from immune.core.sentinel.watch import Sentinel
 from immune.core.state import RunState
 from immune.core.words import Words, words_of
-from tests.doubles import START_US, World, live
+from immune.reports.sentences import say as sentence
+from tests.doubles import START_US, ScriptedSentinel, World, live
 from tests.unit.sentinel_fleet import COST, LATENCY, OUTPUT, SCHEMA, TOOLS, US, Watch, alarms, at, batch, learned
 
 NOW_US = START_US + 12 * US
@@ -79,14 +81,14 @@ def sick(agent: int, factor: float, start: int, column: int = LATENCY):
 def test_a_fault_that_lasts_is_an_alarm_however_often_it_was_called_a_false_one() -> None:
     watch = learned()
     watch.sentinel.heed(Words(eased={"a1\x1flatency_ms\x1fup": 50, "a1\x1flatency_per_output_token\x1fup": 50}), at(200))
-    assert 1 in alarms(watch.run(200, 260, sick(1, 6.0, 200)))
+    assert 1 in alarms(watch.run(200, 235, sick(1, 12.0, 200)))
 
 
 def test_eased_symptoms_take_longer_and_reported_agents_less_long() -> None:
     def first_alarm(words: Words) -> int:
         watch = learned()
         watch.sentinel.heed(words, at(200))
-        return next(n for n, found in enumerate(watch.run(200, 260, sick(1, 3.0, 200))) if 1 in alarms([found]))
+        return next(n for n, found in enumerate(watch.run(200, 235, sick(1, 3.0, 200))) if 1 in alarms([found]))
 
     usual = first_alarm(Words())
     eased = first_alarm(Words(eased={f"a1\x1f{vital}\x1fup": 3 for vital in ("latency_ms", "latency_per_output_token")}))
@@ -114,27 +116,27 @@ def hard_fleet(**limits: float) -> Watch:
 )
 def test_nothing_that_was_said_hides_a_hard_limit(limit: str, column: int, value: float) -> None:
     watch = hard_fleet(**{limit: {"hard_tokens": 50_000, "hard_tool_calls": 100, "hard_usd_per_hour": 20}[limit]})
-    watch.run(0, 60)
+    watch.run(0, 20)
     eased = {f"a2\x1f{name}\x1fup": 99 for name in watch.sentinel.table.names}
     everything = Words(announced=(("fleet", ""),), muted={"a2\x1f\x1f": at(9_000)}, eased=eased)
-    watch.sentinel.heed(everything, at(60))
+    watch.sentinel.heed(everything, at(20))
 
     def breach(tick: int, values: np.ndarray) -> None:
         values[2, column] = value
 
-    (found,) = watch.run(60, 61, breach)
+    (found,) = watch.run(20, 21, breach)
     (finding,) = [one for one in found.findings if one.alarm]
     assert (finding.agent, finding.explained_by, finding.present) == (2, "", True)
 
 
 def test_many_agents_beyond_a_hard_limit_do_not_hide_behind_each_other() -> None:
     watch = hard_fleet(hard_tokens=50_000)
-    watch.run(0, 60)
+    watch.run(0, 20)
 
     def storm(tick: int, values: np.ndarray) -> None:
         values[:, OUTPUT] = 80_000
 
-    assert alarms(watch.run(60, 70, storm)) == set(range(6))
+    assert alarms(watch.run(20, 24, storm)) == set(range(6))
 
 
 def test_the_budget_of_a_fleet_is_divided_by_its_agents() -> None:
@@ -145,7 +147,7 @@ def test_the_budget_of_a_fleet_is_divided_by_its_agents() -> None:
 
     alone = threshold(4, false_alarms_per_agent_day=0.001)
     assert threshold(4, false_alarms_per_agent_day=0.001, false_alarms_per_fleet_day=0.1) == pytest.approx(alone), "the stricter one holds"
-    assert threshold(100, false_alarms_per_agent_day=0.001, false_alarms_per_fleet_day=0.01) == pytest.approx(alone + math.log(10))
+    assert threshold(40, false_alarms_per_agent_day=0.001, false_alarms_per_fleet_day=0.004) == pytest.approx(alone + math.log(10))
 
 
 # -- commands
@@ -183,3 +185,33 @@ def test_a_mute_needs_a_person_a_reason_and_a_time_within_a_week() -> None:
     for until_us, reason in ((NOW_US, "known"), (NOW_US + 8 * 86_400 * US, "known"), (NOW_US + US, " ")):
         with pytest.raises(CommandError):
             commands.mute("a-0", "latency_ms", until_us, reason)
+
+
+# -- through the engine
+
+
+class Settling(ScriptedSentinel):
+    """Says in one tick that the baselines of two agents took a change over."""
+
+    def observe(self, batch, now_us):  # type: ignore[no-untyped-def]
+        found = super().observe(batch, now_us)
+        settled = (((0, 2), "version:1:7", "lasting"),) if now_us == START_US + 9 * US else ()
+        return replace(found, taken_over=settled)
+
+
+def test_a_change_that_was_taken_over_is_on_record_once() -> None:
+    world = World(agents=4)
+    engine = live(world, ticks=12, sentinel=Settling(world))
+    (envelope,) = [one for one in engine.journal.read("r-1") if one.kind == "rebased"]
+    event = envelope.event()
+    assert (event.agents, event.basis, event.cohort) == (("a-0", "a-2"), "lasting", "version:1:7")
+    assert "a-0, a-2" in sentence(envelope)
+
+
+def test_what_is_said_to_the_daemon_reaches_the_sentinel_with_the_next_tick() -> None:
+    def say(engine, now_us):  # type: ignore[no-untyped-def]
+        commands = Commands(state=engine.state, rules=engine.rules, principal=Principal(name="ann", role="operator"), now_us=now_us)
+        engine.submit(commands.announce("version=2", now_us + 60 * US, "deploy"))
+
+    engine = live(World(agents=2), ticks=8, at={5: say})
+    assert engine.sentinel.words.announced == (("version", "2"),)

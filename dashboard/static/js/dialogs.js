@@ -49,7 +49,8 @@ export function askFor({ title, text = [], fields = [], ok = "OK", danger = fals
     $("#ask-cancel").addEventListener("click", cancel);
     dialog.addEventListener("close", cancelled);
     dialog.showModal();
-    (inputs[0]?.input ?? button).focus();
+    // what must be filled in comes first; where nothing must, Enter decides
+    (inputs.find((one) => one.field.required)?.input ?? button).focus();
   });
 }
 

@@ -1,6 +1,6 @@
-// The live stream: one EventSource a page, resumed by seq; pages subscribe to what they show.
+// The live stream: one EventSource a browser, resumed by seq; pages subscribe to what they show.
 import { $ } from "./dom.js";
-import { setClock } from "./format.js";
+import { now, setClock } from "./format.js";
 import { run, at } from "./moment.js";
 
 const STALE_MS = 15000;
@@ -9,6 +9,7 @@ export const live = { runId: "", seq: 0, paused: false, state: "connecting", hel
 
 let source = null;
 let heard = 0;
+const last = {};
 
 /** Be told: kind is hello (connected), change (news of the journal), reset (ask for everything anew), beat, or status. */
 export function on(kind, hear) {
@@ -17,53 +18,82 @@ export function on(kind, hear) {
 
 const tell = (kind, document) => listeners[kind].forEach((hear) => hear(document));
 
+// Browsers open six connections to a host and no more. The tabs of one browser therefore share one stream: whoever holds the
+// lock listens and passes on, and when it goes the next one takes over where it was.
+const shared = globalThis.navigator?.locks && globalThis.BroadcastChannel ? new BroadcastChannel("immune-stream") : null;
+
 export function startStream() {
   if (run() || at()) return setState(at() ? "past" : "other run");
-  open();
   setInterval(() => {
-    if (source && live.state === "live" && performance.now() - heard > STALE_MS) setState("stale");
+    if (live.state === "live" && performance.now() - heard > STALE_MS) setState("stale");
   }, 1000);
-  addEventListener("pagehide", () => source?.close());
-  addEventListener("pageshow", (event) => {
-    if (event.persisted) open();
+  if (!shared) return open();
+  shared.onmessage = ({ data }) => (data.kind === "who?" ? introduce() : receive(data.kind, data.document));
+  shared.postMessage({ kind: "who?" });
+  navigator.locks.request("immune-stream", () => {
+    open();
+    return new Promise(() => {});
   });
+}
+
+// a tab that joins is told where the others are
+function introduce() {
+  if (!source || !live.seq) return;
+  shared.postMessage({ kind: "hello", document: { run_id: live.runId, from: live.seq, seq: live.seq, now: new Date(now()).toISOString() } });
+  if (last.status) shared.postMessage({ kind: "status", document: last.status });
 }
 
 function open() {
   source?.close();
   const query = live.seq ? `?after=${live.seq}&run_id=${encodeURIComponent(live.runId)}` : "";
   source = new EventSource(`/api/stream${query}`);
-  const hear = (kind, take) =>
+  for (const kind of Object.keys(take)) {
     source.addEventListener(kind, (event) => {
-      heard = performance.now();
-      setState("live");
-      take(JSON.parse(event.data));
+      const document = JSON.parse(event.data);
+      if (kind === "status") last.status = document;
+      pass(kind, document);
     });
-  hear("hello", (document) => {
+  }
+  source.onerror = () => {
+    pass("broken", {});
+    if (source.readyState === EventSource.CLOSED) setTimeout(open, 2000);
+  };
+}
+
+function pass(kind, document) {
+  shared?.postMessage({ kind, document });
+  receive(kind, document);
+}
+
+function receive(kind, document) {
+  if (kind === "broken") return setState("reconnecting");
+  heard = performance.now();
+  setState("live");
+  take[kind](document);
+}
+
+const take = {
+  hello(document) {
     setClock(document.now);
     const gap = live.runId && (live.runId !== document.run_id || document.from > live.seq);
     live.runId = document.run_id;
     if (gap || !live.seq) live.seq = document.from;
     if (gap) deliver(["reset", document]);
     else tell("hello", document);
-  });
-  hear("run", restart);
-  hear("change", (document) => {
+  },
+  run: restart,
+  change(document) {
     if (document.run_id !== live.runId || document.seq <= live.seq) return; // told already
     const gap = document.after > live.seq;
     live.seq = document.seq;
     deliver(gap || document.reset ? ["reset", document] : ["change", document]);
-  });
-  hear("beat", (document) => {
+  },
+  beat(document) {
     setClock(document.now);
     deliver(["beat", document]);
-  });
-  hear("status", (document) => tell("status", document));
-  source.onerror = () => {
-    setState("reconnecting");
-    if (source.readyState === EventSource.CLOSED) setTimeout(open, 2000);
-  };
-}
+  },
+  status: (document) => tell("status", document),
+};
 
 function restart(document) {
   live.runId = document.run_id;

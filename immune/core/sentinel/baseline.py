@@ -83,7 +83,7 @@ class Residuals:
         self.residual = x - self.expected
         phi = block["lagged"] / np.maximum(block["lagged2"], np.float32(1e-8))
         phi = _between(phi * (1 + 4 / (self.count + 4)), _PHI_LOW, _PHI_HIGH)
-        self.phi = phi + (lent.memory - phi) * (lent.memory_weight / (self.count + lent.memory_weight))
+        self.phi: Floats = np.asarray(phi + (lent.memory - phi) * (lent.memory_weight / (self.count + lent.memory_weight)), dtype=np.float32)
         self.carried = block["before"] * ~fresh
         spread = np.maximum(np.sqrt(block["spread2"]), floors)
         self.own = np.maximum(np.sqrt(own2), floors)

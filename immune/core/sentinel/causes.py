@@ -159,16 +159,16 @@ class Causes:
 
     def follow(self, arena: Arena, now_us: int) -> None:
         """Who shows what each cause explains now; which are over, and which have become normal."""
-        hot = arena["hot"]
         for key, cause in list(self.causes.items()):
-            fresh = self.inside(arena, cause) & arena["present"][: arena.size]
-            moving: set[int] = set()
-            for sign, stream in cause.symptoms:
-                began = arena["onset"][stream, : arena.size] >= cause.onset_us - TOGETHER_US
-                moving |= set(np.flatnonzero(hot[sign, stream, : arena.size] & began & fresh).tolist())
+            inside = self.inside(arena, cause)
+            moving, elsewhere = self._moving(arena, cause, inside)
             if cause.until_us == NEVER_US:
-                moving |= self._stirred(arena, cause, fresh)
-                cause.members = max(cause.members, int(self.inside(arena, cause).sum()))
+                moving |= self._stirred(arena, cause, inside & arena["present"][: arena.size])
+                cause.members = max(cause.members, int(inside.sum()))
+            elif cause.present and len(elsewhere) >= max(3, 0.5 * len(moving)):
+                # it was named after those who showed it first
+                cause.field, cause.code, cause.members = "", -1, arena.size
+                moving |= elsewhere
             if cause.present or cause.until_us == NEVER_US:
                 cause.agents |= moving
                 self._widen(arena, cause)
@@ -178,9 +178,20 @@ class Causes:
             else:
                 cause.present = False
             self._settle(arena, cause, now_us)
-            if cause.until_us != NEVER_US and now_us - max(cause.seen_us, cause.until_us) > (MEMORY_US if self.of_behaviour(cause) else AFTERMATH_US):
+            if cause.until_us != NEVER_US and now_us - max(cause.seen_us, cause.until_us) > self._memory_us(cause):
                 drift.start_anew(arena, np.array(sorted(cause.agents), dtype=np.intp))
                 del self.causes[key]
+
+    def _moving(self, arena: Arena, cause: Cause, inside: NDArray[np.bool_]) -> tuple[set[int], set[int]]:
+        """Agents that began to show a symptom of a cause with it and show it now: those of its cohort, and those elsewhere."""
+        shows = np.zeros(arena.size, dtype=np.bool_)
+        for sign, stream in cause.symptoms:
+            shows |= arena["hot"][sign, stream, : arena.size] & (arena["onset"][stream, : arena.size] >= cause.onset_us - TOGETHER_US)
+        shows &= arena["present"][: arena.size]
+        return set(np.flatnonzero(shows & inside).tolist()), set(np.flatnonzero(shows & ~inside).tolist())
+
+    def _memory_us(self, cause: Cause) -> int:
+        return MEMORY_US if self.of_behaviour(cause) and (cause.told or cause.until_us) else AFTERMATH_US
 
     def _stirred(self, arena: Arena, cause: Cause, fresh: NDArray[np.bool_]) -> set[int]:
         """Members of an announced change that began to show anything at all since."""

@@ -52,8 +52,8 @@ COUNTED_STEPS = 64.0
 _UP = np.array([0.08, 0.06, 0.12, 0.08, 0.10, 0.06, 0.32], dtype=np.float32)
 _DOWN = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.12], dtype=np.float32)
 WEIGHTS = np.stack([_UP, _DOWN])[:, None, :, None] / np.float32(len(PACES))
-"""Of the processes, (signs, 1, figures, 1): they sum to at most 1. Shorter, cheaper tasks harm nobody: shown, not counted (a treated agent that was told
-to do less was accused of it)."""
+"""Of the processes, (signs, 1, figures, 1): they sum to at most 1. Shorter, cheaper tasks harm nobody: shown, not counted (a treated agent
+that was told to do less was accused of it)."""
 _PRIOR = np.array([0.2, 0.2, 0.3, 0.3, 0.3, 0.1, 0.03], dtype=np.float32)[:, None]
 """First guess of a figure's variance, before anything is known; it counts as two tasks."""
 FLOORS = np.array([0.1, 0.1, 0.1, 0.1, 0.25, 0.25, 0.05], dtype=np.float32)[:, None]
@@ -184,7 +184,7 @@ class Episodes:
 
     def rest(self, arena: Arena, agents: Index) -> None:
         """These agents say that they are idle or done: what they were at is over."""
-        working = agents[arena["ep_samples"][agents] > 0]
+        working = agents[(arena["ep_samples"][agents] > 0) | ~arena["ep_whole"][agents]]
         if not len(working):
             return
         block = Block(arena, working)
@@ -259,9 +259,7 @@ class Episodes:
         usual = np.maximum(block["ep_length"] / (1 + block["ep_length"] * np.float32(1 / COUNTED_STEPS)), np.float32(1))
         weight[OUTPUT] = np.sqrt(np.minimum(np.maximum(counted / usual, np.float32(0.1)), np.float32(4)))
         z = apart * weight / np.maximum(np.sqrt(block["ep_variance"]), FLOORS)
-        return Ended(
-            y=y, steps=steps, row=row, placed=placed, apart=apart, weight=weight, z=z, bins=surprise.z_bins(z), uniform=first, agents=agents
-        )
+        return Ended(y=y, steps=steps, row=row, placed=placed, apart=apart, weight=weight, z=z, bins=surprise.z_bins(z), uniform=first, agents=agents)
 
     def _bet(self, block: Block, ended: Ended, g: Floats, known: Mask) -> None:
         sr, apart = block["ep_sr"], ended.apart

@@ -113,38 +113,29 @@ class Peers:
 
     def refresh(self, types: NDArray[np.int32], count: Floats, level: Floats, own2: Floats, calibration: Floats, phi: Floats) -> None:
         """Sum the members up: count, level (streams, agents) and own2 (continuous, agents) of the agents' baselines."""
-        size, known = self.arena.size, count >= KNOWN_FROM
-        voters, levels = self.arena["voters"], self.arena["level"]
-        weights, spreads = self.arena["level_weight"], self.arena["spread2"]
-        for row in range(len(count)):
-            some = known[row]
-            members = np.bincount(types[some], minlength=size)[:size]
-            voters[:size, row] = members
-            at_least_one = np.maximum(members, 1)
-            honesty = np.bincount(types[some], weights=calibration[row, some].astype(np.float64), minlength=size)[:size] / at_least_one
-            self.arena["calibration"][:size, row] = np.where(members > 0, honesty, 1)
-            if row >= self._continuous:
-                continue
-            memory = np.bincount(types[some], weights=phi[row, some].astype(np.float64), minlength=size)[:size] / at_least_one
-            self.arena["phi"][:size, row] = memory
-            value = level[row, some].astype(np.float64)
-            mean = np.bincount(types[some], weights=value, minlength=size)[:size] / at_least_one
-            within = np.bincount(types[some], weights=own2[row, some].astype(np.float64), minlength=size)[:size] / at_least_one
-            apart = np.bincount(types[some], weights=(value - mean[types[some]]) ** 2, minlength=size)[:size] / np.maximum(members - 1, 1)
-            levels[:size, row] = mean
-            spreads[:size, row] = within
-            weights[:size, row] = np.where(members >= 3, np.minimum(within / (apart + 1e-6), LEVEL_PRIOR_MAX), 0)
+        size, known, smooth = self.arena.size, count >= KNOWN_FROM, self._continuous
+        sums, arena = _TypeSums(types, size, known), self.arena
+        members = sums.of(None)
+        at_least_one = np.maximum(members, 1)
+        arena["voters"][:size] = members
+        arena["calibration"][:size] = np.where(members > 0, sums.of(calibration) / at_least_one, 1)
+        sums, members, at_least_one = _TypeSums(types, size, known[:smooth]), members[:, :smooth], at_least_one[:, :smooth]
+        arena["phi"][:size] = sums.of(phi) / at_least_one
+        level = level[:smooth]
+        mean = sums.of(level) / at_least_one
+        within = sums.of(own2) / at_least_one
+        apart = sums.of((level.astype(np.float64) - mean.T[:, types]) ** 2) / np.maximum(members - 1, 1)
+        arena["level"][:size], arena["spread2"][:size] = mean, within
+        arena["level_weight"][:size] = np.where(members >= 3, np.minimum(within / (apart + 1e-6), LEVEL_PRIOR_MAX), 0)
         self._share(slice(0, size))
         self._gathered.clear()
 
     def move_together(self, types: NDArray[np.int32], drifted: Floats) -> None:
         """How far each type has moved as a whole: the winsorised mean of its agents' last blocks against their references, (continuous, agents)."""
-        size, known = self.arena.size, ~np.isnan(drifted)
-        for row, some in enumerate(known):
-            members = np.bincount(types[some], minlength=size)[:size]
-            bounded = np.clip(drifted[row, some].astype(np.float64), -COMMON_CLIP, COMMON_CLIP)
-            total = np.bincount(types[some], weights=bounded, minlength=size)[:size]
-            self.arena["common"][:size, row] = np.where(members >= COMMON_FROM, total / (members + 2), 0)
+        size = self.arena.size
+        sums = _TypeSums(types, size, ~np.isnan(drifted))
+        members, total = sums.of(None), sums.of(np.minimum(np.maximum(drifted, -COMMON_CLIP), COMMON_CLIP))
+        self.arena["common"][:size] = np.where(members >= COMMON_FROM, total / (members + 2), 0)
 
     def _share(self, rows: slice) -> None:
         pool, voters = self.arena["pool"][rows], self.arena["voters"][rows]
@@ -162,3 +153,17 @@ class Peers:
         alone = np.where(smooth, np.float32(LONE_BORROWED), np.float32(0))
         self.arena["borrowed"][rows] = np.where(lends, np.minimum(np.float32(BORROWED), others), alone)
         self.arena["depth"][rows] = np.where(lends, np.minimum(others, np.float32(DEPTH_LIMIT)), alone)
+
+
+class _TypeSums:
+    """Sums over the agents of each type, of the streams where they are known: `of` gives (types, streams)."""
+
+    def __init__(self, types: NDArray[np.int32], size: int, known: NDArray[np.bool_]) -> None:
+        self._shape = (len(known), size)
+        self._known = known
+        self._at = (types + np.arange(len(known))[:, None] * size)[known]
+
+    def of(self, values: NDArray[np.float32] | NDArray[np.float64] | None) -> NDArray[np.float64]:
+        weights = None if values is None else values[self._known].astype(np.float64)
+        total = np.bincount(self._at, weights=weights, minlength=self._shape[0] * self._shape[1])
+        return total.reshape(self._shape).T.astype(np.float64)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from immune.core.sentinel.arena import Arena
 from immune.core.sentinel.causes import NEVER_US, TOGETHER_US, US, Cause, Causes, Index, Symptom, stream_nats
-from immune.core.sentinel.cohorts import FIELDS, MEMBERS_AT_LEAST, VOTES_FROM, Cohorts
+from immune.core.sentinel.cohorts import FIELDS, FLEET, MEMBERS_AT_LEAST, VOTES_FROM, Cohorts
 
 ALIVE_US = 120 * US
 WINDOW = 60.0
@@ -25,8 +25,12 @@ ONSETS_PER_AGENT_DAY = 1.0
 COINCIDENCE = 0.01
 """Agents that fall sick by themselves, `ONSETS_PER_AGENT_DAY` each, seem together by chance with at most this probability."""
 TINY = 3
+NAMES_FROM = 0.6
+"""A cohort gives a cause its name when at least this share of all that moved belongs to it."""
 LATELY = 0.5
-"""A member's short memory of surprise beyond this has moved with its cohort (3 of 200 healthy ones are)."""
+"""A member's short memory of surprise beyond this has moved with its cohort."""
+BY_CHANCE = 0.03
+"""So many healthy ones are beyond it."""
 
 
 class SharedCause(Causes):
@@ -111,8 +115,8 @@ class SharedCause(Causes):
                 fleet_counts = True
                 best = (score, "", -1, chosen, members)
                 continue
-            covers = len(chosen) >= 0.8 * len(moved) and len(chosen) >= 0.5 * members
-            if covers if fleet_counts else best is None or score > best[0]:
+            most, half = len(chosen) >= 0.8 * len(moved), len(chosen) >= 0.5 * members
+            if (most and half) if fleet_counts else (most or half) and (best is None or score > best[0]):
                 fleet_counts = False
                 best = (score, field_name, code, chosen, members)
         if best is not None:
@@ -149,23 +153,31 @@ class SharedCause(Causes):
     def _consider(self, arena: Arena, moved: list[tuple[tuple[str, int], int, int, float]], now_us: int) -> None:
         """Of the cohorts that moved as a whole, the one that is furthest out on each symptom, if enough of its members moved."""
         alive, seen = self.voters(arena, now_us), set[Symptom]()
-        for (field_name, code), sign, stream, nats in moved:
+        for cohort, sign, stream, nats in moved:
             if (sign, stream) in seen:
                 continue
-            inside = alive if not field_name else alive & (self.codes(arena, field_name) == code)
             lately = arena["g_recent"][stream, : arena.size] * (-1 if sign else 1)
-            chosen, members = np.flatnonzero(inside & (lately > LATELY)), int(inside.sum())
-            if len(chosen) >= self.needed(members, field_name, bool(self.outside[stream])) + int(0.03 * members):
+            everywhere = np.flatnonzero(alive & (lately > LATELY))
+            inside = alive & (self.codes(arena, cohort[0]) == cohort[1]) if cohort[0] else alive
+            named = int(inside[everywhere].sum()) >= NAMES_FROM * (len(everywhere) - BY_CHANCE * int(alive.sum()))
+            (field_name, code), inside = (cohort, inside) if named else (FLEET, alive)
+            chosen, members = everywhere[inside[everywhere]], int(inside.sum())
+            if len(chosen) >= self.needed(members, field_name, bool(self.outside[stream])) + int(BY_CHANCE * members):
                 seen.add((sign, stream))
                 self._open(arena, (nats, field_name, code, chosen, members), sign, stream, now_us, told=False)
 
     def _open(self, arena: Arena, best: tuple[float, str, int, Index, int], sign: int, stream: int, now_us: int, *, told: bool) -> None:
         score, field_name, code, chosen, members = best
         agents = set(chosen.tolist())
-        for cause in self.causes.values():
+        symptoms = [(sign, stream)]
+        for cause in list(self.causes.values()):
             shared = len(agents & cause.agents) >= 0.5 * min(len(agents), len(cause.agents))
             if cause.until_us:
                 shared = sum(self.belongs(arena, cause, agent) for agent in agents) >= 0.8 * len(agents)
+            if shared and told and not cause.told and not cause.until_us:
+                symptoms += [known for known in cause.symptoms if known not in symptoms]
+                del self.causes[cause.key]  # what the sums suspected has its name from now on
+                continue
             if shared and (cause.present or cause.until_us == NEVER_US or (sign, stream) in cause.symptoms):
                 if (sign, stream) not in cause.symptoms:
                     cause.symptoms.append((sign, stream))
@@ -186,7 +198,7 @@ class SharedCause(Causes):
             members=members,
             told=told,
             agents=agents,
-            symptoms=[(sign, stream)],
+            symptoms=symptoms,
         )
 
 

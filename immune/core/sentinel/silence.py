@@ -1,7 +1,8 @@
 """Absent samples: the gap since an agent's last sample against the gaps it has been seen to leave.
 
 A gap is silence when it passes ``limit = max(silence_min, silence_factor * mean gap, PAUSE * longest usual gap)``, and six times
-`silence_min` for somebody who has been heard for less than `silence_min` so far; the evidence is
+`silence_min` for somebody who has been heard for less than `silence_min` so far; who comes in bursts (`IRREGULAR`) may pause four times as
+long as it has been known, at most five minutes, less and less over its first half hour; the evidence is
 ``threshold * gap / limit``, that is -ln of an exponential tail whose mean is ``limit / threshold``. Gaps after an agent said
 that it is idle or done teach nothing and mean nothing, with one exception: an agent that has always sent heartbeats while idle
 (`RESTS_KNOWN` of them) and stops is silent after `REST_FACTOR` times the longest pause between them.
@@ -26,10 +27,19 @@ PEAK_SPAN_S = 3600.0
 KNOWN_FROM = 3
 STRANGER_FACTOR = np.float32(6)
 """Who has been heard for less than `silence_min` in all may pause this many times as long."""
+IRREGULAR = np.float32(0.4)
+"""Ln of the mean gap above the mean of ln gap: 0 for a beat, .58 for requests that come at random, more for bursts."""
+GAP_MIN_S = np.float32(0.02)
+STRANGE_PAUSES = np.float32(4)
+STRANGE_MAX_S, ACQUAINTED_S = np.float32(300), np.float32(1800)
+"""Real traffic paused for 143 s after 40 s of acquaintance: bursts say little of pauses until they have been watched for a while."""
 RESTS_KNOWN = 60
 REST_FACTOR = 10.0
 REST_MIN_S = 30.0
 LONGEST_S = 600.0
+
+
+Floats = NDArray[np.float32]
 
 
 def declare(arena: Arena) -> None:
@@ -39,6 +49,7 @@ def declare(arena: Arena) -> None:
     arena.declare("gap_count", np.int32)
     arena.declare("gap_mean", np.float32)
     arena.declare("gap_peak", np.float32)
+    arena.declare("gap_log", np.float32)
     arena.declare("rest_count", np.int32)
     arena.declare("rest_peak", np.float32)
     arena.declare("pace_count", np.int32)
@@ -54,9 +65,12 @@ def arrive(arena: Arena, agents: Rows, at_us: NDArray[np.int64], status: NDArray
     heard = known & ~retired
     working = heard & ~resting(said)
     count, mean, peak = arena["gap_count"][agents], arena["gap_mean"][agents], arena["gap_peak"][agents]
-    learned = np.where(count >= KNOWN_FROM, np.minimum(gap, 2 * _limit(count, mean, peak, policy)), gap)
+    learned = np.where(count >= KNOWN_FROM, np.minimum(gap, 2 * _limit(count, mean, peak, arena["gap_log"][agents], policy)), gap)
     mean = np.where(working, mean + (learned - mean) / np.minimum(count + 1, GAP_SPAN), mean)
     peak = np.where(working, np.maximum(learned, peak + (mean - peak) * np.minimum(learned * np.float32(1 / PEAK_SPAN_S), np.float32(1))), peak)
+    logs = arena["gap_log"][agents]
+    moved = (np.log(np.maximum(gap, GAP_MIN_S)) - logs) / np.minimum(count + 1, GAP_SPAN)
+    arena["gap_log"][agents] = np.where(working, logs + moved, logs)
     arena["gap_mean"][agents] = mean
     arena["gap_peak"][agents] = peak
     arena["gap_count"][agents] = count + working
@@ -80,13 +94,18 @@ def resting(status: NDArray[np.int8]) -> NDArray[np.bool_]:
     return rests
 
 
-def _limit(count: NDArray[np.int32], mean: NDArray[np.float32], peak: NDArray[np.float32], policy: DetectionPolicy) -> NDArray[np.float32]:
+def _limit(count: NDArray[np.int32], mean: Floats, peak: Floats, logs: Floats, policy: DetectionPolicy) -> Floats:
     usual = np.maximum(np.float32(policy.silence_factor) * mean, np.float32(PAUSE) * peak)
     young = 1 + np.float32(policy.min_samples) / np.maximum(count, 1) * (count < policy.min_samples)
     least = np.float32(policy.silence_min_s)
     # a burst of calls within a second tells nothing of the pauses that are usual between bursts
     stranger = mean * np.minimum(count, GAP_SPAN) < least
     limit: NDArray[np.float32] = np.maximum(usual * young, least * np.where(stranger, STRANGER_FACTOR, 1)).astype(np.float32)
+    bursty = np.log(np.maximum(mean, GAP_MIN_S)) - logs > IRREGULAR
+    if np.count_nonzero(bursty):
+        heard_s = mean * count
+        strange = np.minimum(STRANGE_PAUSES * heard_s, STRANGE_MAX_S) * np.maximum(1 - heard_s / ACQUAINTED_S, 0)
+        limit = np.where(bursty, np.maximum(limit, strange), limit).astype(np.float32)
     return limit
 
 
@@ -94,7 +113,7 @@ def gaps(arena: Arena, now_us: int, policy: DetectionPolicy) -> tuple[NDArray[np
     """(gap / limit, limit in s) of every agent, (agents,); 0 where nothing can be said."""
     size = arena.size
     last, count = arena["last_at"][:size], arena["gap_count"][:size]
-    limit = _limit(count, arena["gap_mean"][:size], arena["gap_peak"][:size], policy)
+    limit = _limit(count, arena["gap_mean"][:size], arena["gap_peak"][:size], arena["gap_log"][:size], policy)
     status = arena["status"][:size]
     beats = (status == IDLE) & (arena["rest_count"][:size] >= RESTS_KNOWN)
     rested = np.maximum(np.float32(REST_FACTOR) * np.maximum(arena["rest_peak"][:size], arena["gap_mean"][:size]), np.float32(REST_MIN_S))

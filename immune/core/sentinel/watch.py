@@ -57,7 +57,9 @@ Index = NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """One chunk as read: x, seen, uniform (streams, n); types, at_us, step, steps (n,); repeats (vitals, n) raw continuous vitals; values (vitals, n) all."""
+    """One chunk as read: x, seen, uniform (streams, n); types, at_us, step, steps (n,); repeats (vitals, n) the continuous
+    vitals, values (vitals, n) all, both raw.
+    """
 
     block: Block
     types: NDArray[np.int32]
@@ -326,7 +328,7 @@ class Sentinel:
         bins = np.concatenate([surprise.z_bins(residuals.z), surprise.count_bins(x[smooth:])])
         raw = surprise.surprise(surprise.p_values(block, bins, lent, reading.uniform))
         g = raw * np.sqrt(count / (count + lent.humble))
-        wide = surprise.widening(block["calibration"], count, lent)
+        wide: Floats = surprise.widening(block["calibration"], count, lent)
         g /= wide
         told = reading.seen if around is None else reading.seen.copy()
         if around is not None:

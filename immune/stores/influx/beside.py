@@ -15,13 +15,14 @@ from immune.settings import InfluxSettings
 from immune.stores.influx.courier import Courier
 from immune.stores.influx.letters import DeadLetters
 from immune.stores.influx.mark import Mark
-from immune.stores.influx.mirror import JournalMirror
+from immune.stores.influx.mirror import Held, JournalMirror
 from immune.stores.influx.spool import Waiting
 from immune.stores.influx.vitals import Encoder
 from immune.stores.influx.writer import VitalsWriter
 from immune.stores.samples import MINUTE_US, minute_of
 
 FOLDER = "influx"
+EVENTS = ".events.json"
 MB = 1024 * 1024
 DAY_US = 86_400_000_000
 
@@ -32,11 +33,6 @@ class Pair:
 
     writer: VitalsWriter
     mirror: JournalMirror
-
-    @property
-    def trouble(self) -> str:
-        """What troubles either; empty while all is well."""
-        return self.writer.courier.trouble or self.mirror.courier.trouble
 
 
 def pair(
@@ -55,38 +51,55 @@ def pair(
 
     `folder` is where both keep what they must; it belongs to one process at a time.
     """
-    letters = DeadLetters(folder)
+    letters, made_us = DeadLetters(folder), clock.now_us()
+    once = _Once(say)
     mark = Mark(folder / f"{run_id}.vitals.json", target)
     writer = VitalsWriter(
         encoder=Encoder(run_id, roster, schema),
-        courier=Courier(target=target, clock=clock, say=say),
+        courier=Courier(target=target, clock=clock, say=once),
         waiting=Waiting(folder / "spool", target.spool_mb * MB),
         letters=letters,
         mark=mark,
         clock=clock,
-        backlog=(lambda: backlog(telemetry, run_id, *_span(mark, journal, run_id, clock.now_us()))) if telemetry else None,
+        backlog=(lambda: backlog(telemetry, run_id, *_span(mark, journal, run_id, made_us))) if telemetry else None,
     )
-    mirror = JournalMirror(
-        run_id=run_id,
-        journal=journal,
-        courier=Courier(target=target, clock=clock, say=_quiet),
-        letters=letters,
-        mark=Mark(folder / f"{run_id}.events.json", target),
-        clock=clock,
-        held=lambda run: asyncio.to_thread(held, target, run),
-    )
+    courier = Courier(target=target, clock=clock, say=once)
+
+    def mirror_of(run: str, ask: Held | None) -> JournalMirror:
+        events = Mark(folder / f"{run}{EVENTS}", target)
+        return JournalMirror(run_id=run, journal=journal, courier=courier, letters=letters, mark=events, clock=clock, held=ask)
+
+    mirror = mirror_of(run_id, lambda run: asyncio.to_thread(held, target, run))
+    mirror.elders = [mirror_of(run, None) for run in unfinished(target, folder, journal) if run != run_id]
     return Pair(writer=writer, mirror=mirror)
 
 
-def _quiet(_: str) -> None:
-    """The writer says what troubles the server; once is enough."""
+def unfinished(target: InfluxSettings, folder: Path, journal: Journal) -> list[str]:
+    """Runs of which some events were brought and some were not, because a crash or a dead server came in between."""
+    runs = sorted(path.name.removesuffix(EVENTS) for path in folder.glob(f"*{EVENTS}"))
+    return [run for run in runs if 0 < Mark(folder / f"{run}{EVENTS}", target).value < journal.head(run)[0]]
 
 
-def _span(mark: Mark, journal: Journal, run_id: str, now_us: int) -> tuple[int, int]:
-    """From the mark, or else the first event, to now; a run in virtual time ends when its last event says so."""
+class _Once:
+    """Both couriers meet the same trouble; people hear of it from whoever met it first."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._last = ""
+
+    def __call__(self, text: str) -> None:
+        sort = text.split(" (", 1)[0]
+        if sort != self._last:
+            self._last = sort
+            self._say(text)
+
+
+def _span(mark: Mark, journal: Journal, run_id: str, made_us: int) -> tuple[int, int]:
+    """From the mark, or else the first event, to now, or to its end if the run is over; a fast-forwarded run may be a little ahead of now."""
     first = next(journal.read(run_id, limit=1), None)
-    last = next((run.last_at_us for run in journal.runs() if run.run_id == run_id), now_us)
-    return max(mark.value, first.at_us if first else 0), max(last + MINUTE_US, now_us if last > now_us - DAY_US else 0)
+    last_us = next((run.last_at_us for run in journal.runs() if run.run_id == run_id), made_us)
+    still_on = last_us > made_us - DAY_US
+    return max(mark.value, first.at_us if first else 0), (max(last_us, made_us) if still_on else last_us) + MINUTE_US
 
 
 def backlog(telemetry: Callable[[], Telemetry], run_id: str, from_us: int, to_us: int) -> Iterator[SampleBatch]:

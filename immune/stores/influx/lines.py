@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 Texts = NDArray[np.bytes_]
 Floats = NDArray[np.float64]
+Block = memoryview
+"""Some lines as bytes."""
 Piece = tuple[int, "Texts | bytes", "NDArray[np.bool_] | None"]
 """Width, the text of each row (or of all), and which rows have it (None: all)."""
 
@@ -23,74 +25,83 @@ GROUP = 10_000
 PLACES = (0, 2, 4, 7, 9)
 """Decimal places that are tried: whole numbers, hundredths of a millisecond, shares, fractions of a cent."""
 EXACT = float(2**53)
-POINTLESS = b"\0"
-BLOCK = 512
+BLOCK = 1024
 """Lines that are laid out at a time: a page of them stays in the processor's cache."""
 
 
 def encode(
-    heads: Sequence[Texts], columns: Sequence[tuple[str, Floats]], whole: Sequence[tuple[str, NDArray[np.int64]]], at_us: NDArray[np.int64]
-) -> list[bytearray]:
+    heads: Sequence[Texts],
+    columns: Sequence[tuple[str, Floats]],
+    whole: Sequence[tuple[str, NDArray[np.int64]]],
+    at_us: NDArray[np.int64],
+    places: dict[str, int],
+) -> list[Block]:
     """Lines, a block of them at a time: `heads` (measurement, tags, a space, the first field), float fields, whole numbers, time in µs.
 
     All are (n,). NaN, and a whole number below 0, mean that this line has no such field. Names are put as they are.
+    `places` remembers between calls with how many decimal places a column could be written.
     """
     if not len(at_us):
         return []
     pieces: list[Piece] = [(head.dtype.itemsize, head, None) for head in heads]
-    for name, values in columns:
-        pieces += _float_pieces(f",{name}=".encode(), values)
+    with np.errstate(over="ignore", invalid="ignore"):  # a number too large to be scaled is spelled
+        for name, values in columns:
+            places[name], found = _float_pieces(f",{name}=".encode(), values, places.get(name, 0))
+            pieces += found
     for name, numbers in whole:
         pieces += _int_pieces(f",{name}=".encode(), numbers, b"i")
     pieces += _time_pieces(at_us)
     return _lay_out(len(at_us), pieces)
 
 
-def _lay_out(n: int, pieces: Sequence[Piece]) -> list[bytearray]:
+def _lay_out(n: int, pieces: Sequence[Piece]) -> list[Block]:
     """The lines, a block at a time on one page that stays in the processor's cache."""
     offsets = np.concatenate([[0], np.cumsum([width for width, _, _ in pieces])]).tolist()
     page = bytearray(BLOCK * offsets[-1])
+    seen = np.frombuffer(page, dtype=np.uint8)
     lines = []
     for start in range(0, n, BLOCK):
         count = min(BLOCK, n - start)
         block = slice(start, start + count)
         for (width, text, rows), offset in zip(pieces, offsets, strict=False):
+            if start and rows is None and isinstance(text, bytes):
+                continue  # the same on every line, and there already
             place = np.ndarray((count,), dtype=f"S{width}", buffer=page, offset=offset, strides=(offsets[-1],))
             here = text if isinstance(text, bytes) else text[block]
             place[:] = here if rows is None else np.where(rows[block], here, b"")
-        full = page if count == BLOCK else page[: count * offsets[-1]]
-        lines.append(full.translate(None, POINTLESS))
+        used = seen[: count * offsets[-1]]
+        lines.append(used[used != 0].data)
     return lines
 
 
-def _float_pieces(name: bytes, values: Floats) -> list[Piece]:
-    present = ~np.isnan(values)
-    everywhere = bool(present.all())
-    if not everywhere and not present.any():
-        return []
-    filled = values if everywhere else np.where(present, values, 0.0)
-    places, scaled, exact = _decimal(filled)
-    rows = None if everywhere and exact is None else present if exact is None else present & exact
-    pieces = _decimal_pieces(name, scaled, places, rows)
-    if exact is not None:
-        odd = present & ~exact
-        pieces.append(_spelled(name, values, odd))
-    return pieces
+def _float_pieces(name: bytes, values: Floats, hint: int) -> tuple[int, list[Piece]]:
+    """How many places were written, and the pieces."""
+    everywhere = not np.isnan(values.sum())  # one pass; a sum that overflows takes the careful way, which is right too
+    present = None if everywhere else ~np.isnan(values)
+    if present is not None and not present.any():
+        return hint, []
+    places, scaled, exact = _decimal(values if present is None else np.where(present, values, 0.0), hint)
+    if exact is None:
+        return places, _decimal_pieces(name, scaled, places, present)
+    odd = ~exact if present is None else present & ~exact
+    rows = exact if present is None else present & exact
+    return places, [*_decimal_pieces(name, scaled, places, rows), _spelled(name, values, odd)]
 
 
-def _decimal(values: Floats) -> tuple[int, NDArray[np.int64], NDArray[np.bool_] | None]:
-    """The fewest places that write all (or else most) of these exactly, the scaled numbers, and which rows are exact (None: all).
+def _decimal(values: Floats, hint: int) -> tuple[int, NDArray[np.int64], NDArray[np.bool_] | None]:
+    """A number of places that writes all (or else most) of these exactly, the scaled numbers, and which rows are exact (None: all).
 
     A whole number below 2^53 divided by a power of ten up to 10^22 is rounded correctly, so the text with these digits
-    parses to the very same double.
+    parses to the very same double. What did last time is tried first.
     """
     best: tuple[int, NDArray[np.int64], NDArray[np.bool_]] | None = None
-    for places in PLACES:
+    for places in (hint, *(one for one in PLACES if one != hint)):
         scale = 10.0**places
-        scaled = np.rint(values * scale)
-        exact = (scaled / scale == values) & (scaled < EXACT) & (scaled >= 0)
-        if exact.all():
+        scaled = np.rint(values * scale) if places else np.rint(values)
+        exact = (scaled / scale if places else scaled) == values
+        if exact.all() and scaled.max() < EXACT and scaled.min() >= 0:
             return places, scaled.astype(np.int64), None
+        exact &= (scaled < EXACT) & (scaled >= 0)
         if best is None or np.count_nonzero(exact) > np.count_nonzero(best[2]):
             best = (places, np.where(exact, scaled, 0).astype(np.int64), exact)
     assert best is not None  # noqa: S101  (there is at least one number of places to try)
@@ -119,13 +130,14 @@ def _whole_pieces(name: bytes, numbers: NDArray[np.int64], rows: NDArray[np.bool
     while top >= GROUP**groups:
         groups += 1
     if groups == 1:
-        return [(len(name) + 4, _unpadded(name)[numbers], rows)]
+        digits = len(str(top))
+        return [(len(name) + digits, _unpadded(name, digits)[numbers], rows)]
     pieces: list[Piece] = [(len(name), name, rows)]
     begun = np.zeros(len(numbers), dtype=np.bool_)
     for place in reversed(range(groups)):
         digits = numbers // GROUP**place % GROUP
         lead = ~begun & ((digits > 0) | (place == 0))
-        text = np.where(lead, _unpadded(b"")[digits], np.where(begun, _padded(4, b"")[digits], b"")) if place < groups - 1 else _leading()[digits]
+        text = np.where(lead, _unpadded(b"", 4)[digits], np.where(begun, _padded(4, b"")[digits], b"")) if place < groups - 1 else _leading()[digits]
         pieces.append((4, text, rows))
         begun |= digits > 0
     return pieces
@@ -163,9 +175,9 @@ def _spelled(name: bytes, values: Floats, rows: NDArray[np.bool_]) -> Piece:
 
 
 @cache
-def _unpadded(name: bytes) -> Texts:
-    """``name`` and 0 … 9999, without leading zeros."""
-    return np.array([b"%b%d" % (name, number) for number in range(GROUP)], dtype=f"S{len(name) + 4}")
+def _unpadded(name: bytes, width: int) -> Texts:
+    """``name`` and every number of up to so many digits, without leading zeros."""
+    return np.array([b"%b%d" % (name, number) for number in range(10**width)], dtype=f"S{len(name) + width}")
 
 
 @cache

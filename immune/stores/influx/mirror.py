@@ -47,6 +47,8 @@ class JournalMirror:
         self.mirrored = 0
         self.dead = 0
         self._held = held
+        self.elders: list[JournalMirror] = []
+        """Mirrors of earlier runs whose tail a crash or a dead server kept back; they come first."""
         self._telling = Telling(run_id=run_id)
         self._told_to = 0
         self._news = asyncio.Event()
@@ -59,6 +61,11 @@ class JournalMirror:
     async def run(self) -> None:
         """Bring what is new until cancelled."""
         await self._check_mark()
+        while self.elders:
+            wait_s = await self.elders[0].bring_all()
+            if not wait_s:
+                self.elders.pop(0)
+            await asyncio.sleep(wait_s)
         while True:
             wait_s = await self.bring_all()
             self._news.clear()

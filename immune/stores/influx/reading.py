@@ -156,7 +156,8 @@ class InfluxTelemetry:
 
     def vitals(self, run_id: str) -> tuple[str, ...]:
         """The run's vitals: the known ones, then those that it brought itself, by name. Empty for an unknown run."""
-        if not self.counts(run_id):
+        measured = self.asker.ask(f"SHOW TAG VALUES FROM {names.VITALS} WITH KEY = run_id WHERE run_id = $run", run=tag_text(run_id))
+        if not any(rows.values for rows in measured):  # of the index, not of the points: a large run is not counted for it
             return ()
         keys = [values[0] for rows in self.asker.ask(f"SHOW FIELD KEYS FROM {names.VITALS}") for values in rows.values]
         known = {spec.name for spec in VITALS}

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from immune.core.evidence import Bands
 from immune.core.vitals import Roster, SampleBatch, Status, VitalSchema
 from immune.stores.influx.escape import tag, tag_text, text_of_tag
-from immune.stores.influx.lines import encode
+from immune.stores.influx.lines import Block, encode
 
 VITALS = "agent_vitals"
 PROFILE = "baseline_profile"
@@ -43,19 +43,20 @@ class Encoder:
         self.run_id = run_id
         self.roster = roster
         self._keys = [field_key(name) for name in schema.names]
-        self._short = {VITALS: np.zeros(0, dtype=f"S{SHORT}"), PROFILE: np.zeros(0, dtype=f"S{SHORT}")}
+        self._short = {VITALS: np.zeros(0, dtype="S1"), PROFILE: np.zeros(0, dtype="S1")}
+        self._places: dict[str, int] = {}
         self._long: dict[tuple[str, int], bytes] = {}
 
-    def samples(self, batch: SampleBatch) -> list[bytearray]:
+    def samples(self, batch: SampleBatch) -> list[Block]:
         """One line a sample, times in µs."""
         blocks = []
         for rows, head in self._heads(VITALS, batch.agent):
             part = batch if rows is None else batch.take(rows)
-            columns = [(key, np.ascontiguousarray(part.values[:, place])) for place, key in enumerate(self._keys)]
-            blocks += encode([head, _STATUS[part.status]], columns, [("step", part.step.astype(np.int64))], part.at_us)
+            columns = list(zip(self._keys, np.ascontiguousarray(part.values.T), strict=True))
+            blocks += encode([head, _STATUS[part.status]], columns, [("step", part.step.astype(np.int64))], part.at_us, self._places)
         return blocks
 
-    def profiles(self, now_us: int, bands: Bands) -> list[bytearray]:
+    def profiles(self, now_us: int, bands: Bands) -> list[Block]:
         """One line for every agent of which anything is learned, to six digits."""
         agents = np.flatnonzero(~np.isnan(bands.expected).all(axis=1)).astype(np.int32)
         blocks = []
@@ -68,7 +69,7 @@ class Encoder:
             ]
             number = np.char.add(b"agent_index=", who.astype("S8"))
             number = np.char.add(number, b"i")
-            blocks += encode([head, number], columns, [], np.full(len(who), now_us, dtype=np.int64))
+            blocks += encode([head, number], columns, [], np.full(len(who), now_us, dtype=np.int64), self._places)
         return blocks
 
     def _heads(self, measurement: str, agent: NDArray[np.int32]) -> list[tuple[NDArray[np.bool_] | None, NDArray[np.bytes_]]]:
@@ -95,7 +96,7 @@ class Encoder:
             if len(text) > SHORT:
                 self._long[measurement, index] = text
             texts.append(text if len(text) <= SHORT else b"")
-        self._short[measurement] = np.concatenate([known, np.array(texts, dtype=f"S{SHORT}")])
+        self._short[measurement] = np.concatenate([known, np.array(texts)])
 
 
 def _rounded(values: NDArray[np.float32]) -> NDArray[np.float64]:

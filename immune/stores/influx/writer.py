@@ -24,11 +24,12 @@ from immune.core.vitals import SampleBatch
 from immune.errors import StoreUnavailableError
 from immune.stores.influx.courier import GZIP_LEVEL, Courier, Delivery, NotNowError
 from immune.stores.influx.letters import DeadLetters
+from immune.stores.influx.lines import Block
 from immune.stores.influx.mark import Mark
 from immune.stores.influx.spool import Parcel, Waiting
 from immune.stores.influx.vitals import Encoder
 
-PARCEL_POINTS = 10_000
+PARCEL_POINTS = 5_000
 TICKS_POINTS_MAX = 1_000_000
 """About 150 bytes each: what waits to be packed is bounded, should the threads not get a turn."""
 PARCELS_IN_MEMORY = 8
@@ -304,7 +305,7 @@ DAMAGED = (OSError, EOFError, zlib.error)
 """What a file of the spool raises that is no gzip any more."""
 
 
-def pack(blocks: Iterable[bytes | bytearray]) -> bytes:
+def pack(blocks: Iterable[bytes | Block]) -> bytes:
     """Lines, gzipped as the server wants them."""
     squeeze = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
     return b"".join([*(squeeze.compress(block) for block in blocks), squeeze.flush()])

@@ -12,7 +12,7 @@ import { announce } from "../announcing.js";
 import { ORDER, severity, state } from "../words.js";
 import { drawMap } from "../map.js";
 
-const ROWS_MAX = 200;
+const ROWS_MAX = 60;
 const MANY = 300;
 let rows = [];
 let byId = new Map();
@@ -36,13 +36,32 @@ const COLUMNS = [
   { head: "Last seen", cell: (row) => age(row.last_seen) },
 ];
 
+const RANK = Object.fromEntries(ORDER.map((word, place) => [word, place]));
+
 function worstFirst(a, b) {
-  return b.severity - a.severity || ORDER.indexOf(a.state) - ORDER.indexOf(b.state) || (a.id < b.id ? -1 : 1);
+  return b.severity - a.severity || RANK[a.state] - RANK[b.state] || (a.id < b.id ? -1 : 1);
+}
+
+// however much happens, a page is drawn once a frame
+let due = 0;
+function drawSoon() {
+  due ||= requestAnimationFrame(() => {
+    due = 0;
+    draw();
+  });
 }
 
 function draw() {
+  const begun = performance.now();
+  drawAll();
+  if (performance.getEntriesByName("fleet-drawn").length > 50) performance.clearMeasures("fleet-drawn");
+  if (rows.length) performance.measure("fleet-drawn", { start: begun });
+}
+
+function drawAll() {
   const wanted = filterOf(filter.value);
-  const shown = rows.filter(wanted).sort(worstFirst);
+  rows.sort(worstFirst); // nearly sorted already, so this is cheap
+  const shown = filter.value.trim() ? rows.filter(wanted) : rows;
   drawCounts();
   for (const [id, format] of [["#as-csv", "csv"], ["#as-json", "json"]]) $(id).href = twin("/api/agents", { format, q: filter.value.trim() });
   if (!rows.length) return fill($("#agents"), empty("No agents yet: run ", h("code", {}, "python demo.py"), " or send vitals to the daemon."));
@@ -98,14 +117,22 @@ on("change", (news) => {
       byId.set(row.id, row);
     }
   }
-  draw();
-  changes();
+  drawSoon();
+  changesSoon();
 });
 on("beat", (news) => {
   if (!news.seen_us) return;
   for (const [id, at_us] of Object.entries(news.seen_us)) if (byId.has(id)) byId.get(id).last_seen = new Date(at_us / 1000).toISOString();
-  draw();
+  drawSoon();
 });
+
+let asked = 0;
+function changesSoon() {
+  asked ||= setTimeout(() => {
+    asked = 0;
+    changes();
+  }, 150);
+}
 
 async function changes() {
   const found = await get(twin("/api/changes")).catch(() => null);

@@ -1,6 +1,6 @@
 // Logging in: a token, or the secret behind the # of a one-time link.
 import { $ } from "../dom.js";
-import { post } from "../api.js";
+import { loadSession, post } from "../api.js";
 import { here } from "../moment.js";
 
 const next = () => {
@@ -13,6 +13,8 @@ async function login(body) {
     await post("/api/login", body);
     location.replace(next());
   } catch (problem) {
+    // a link that was used already still says which page it meant
+    if (body.link && here().get("next") && !(await loadSession()).login_required) return location.replace(next());
     $("#login-error").textContent = problem.message;
   }
 }

@@ -1,0 +1,106 @@
+"""The dashboard as a process: on its own, as a child of a daemon, and with pages open while it goes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from dashboard.launch import DashboardChild
+from immune.clock import SystemClock
+from immune.runtime.supervisor import Supervisor
+
+ROOT = Path(__file__).resolve().parents[2]
+WITHIN_S = 20
+
+
+def launch(*arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-m", "dashboard", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+def test_it_says_where_it_listens_notes_it_and_ends_in_order_with_a_page_open(tmp_path):
+    process = launch("--data-dir", str(tmp_path), "--json", IMMUNE_DASHBOARD_PORT="0")
+    try:
+        url = json.loads(process.stdout.readline())["url"]
+        assert json.loads((tmp_path / "dashboard.json").read_text())["url"] == url
+        assert json.loads(urllib.request.urlopen(url + "/healthz").read())["status"] == "ok"
+        stream = urllib.request.urlopen(url + "/api/stream")
+        assert stream.readline().startswith(b"retry")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(WITHIN_S) == 0
+        stream.close()
+        assert not (tmp_path / "dashboard.json").exists()
+        assert "Traceback" not in process.stderr.read()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("--host", "0.0.0.0"), 4, "without saying who they are"),
+        (("--port", "99999"), 2, "not a port"),
+        (("--from", "papyrus"), 2, "sqlite or influx"),
+        (("--from", "influx"), 2, "INFLUXDB_V2_URL"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_the_way_out(tmp_path, arguments, code, says):
+    process = launch("--data-dir", str(tmp_path), *arguments, INFLUXDB_V2_URL="")
+    _, err = process.communicate(timeout=WITHIN_S)
+    assert process.returncode == code, err
+    assert says in " ".join(err.split())
+
+
+async def test_a_child_that_dies_is_started_again_and_goes_with_its_parent(tmp_path):
+    heard: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+    failures = []
+    child = DashboardChild(tmp_path, SystemClock(), lambda: ("ada", "imm_x_" + "y" * 40), lambda *told: heard.put_nowait(told), port=0)
+    supervisor = Supervisor(SystemClock(), failures.append)
+    supervisor.start(child.name, child.run)
+    async with asyncio.timeout(2 * WITHIN_S):
+        url, link = await heard.get()
+        assert link.startswith(f"{url}/login#")
+        assert child.health()["url"] == url
+        process = child._process
+        process.kill()
+        again, _ = await heard.get()
+        assert again
+        assert (child.starts, len(failures)) == (2, 1)
+        process = child._process
+        await supervisor.stop()
+        assert process.returncode == 0
+        assert child.health()["trouble"]
+
+
+def test_it_goes_when_its_parent_was_killed(tmp_path):
+    code = (
+        "import subprocess, sys; "
+        "one = subprocess.Popen([sys.executable, '-m', 'dashboard', '--data-dir', sys.argv[1], '--port', '0', '--json', '--with-parent'],"
+        " stdout=subprocess.PIPE, text=True); print(one.stdout.readline(), one.pid, flush=True); input()"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    url = json.loads(parent.stdout.readline())["url"]
+    pid = int(parent.stdout.readline())
+    assert urllib.request.urlopen(url + "/healthz").status == 200
+    parent.kill()
+    parent.communicate()
+    clock = SystemClock()
+    until_us = clock.now_us() + WITHIN_S * 1_000_000
+    while (tmp_path / "dashboard.json").exists():
+        assert clock.now_us() < until_us, f"process {pid} is still there"
+        subprocess.run([sys.executable, "-c", ""], check=True)  # time passes

@@ -1,0 +1,144 @@
+"""What the dashboard computes without a server: filters, files, finished bytes, thinned curves, sessions."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dashboard.charts import thinned
+from dashboard.downloads import cell, csv_text, guarded
+from dashboard.encoding import encode
+from dashboard.filters import keep
+from dashboard.problems import ProblemError
+from dashboard.sessions import Sessions, issue_link, redeem_link
+from dashboard.shelf import Shelf
+from immune.ports import VitalSeries
+
+ROWS = [
+    {"id": "coder-1", "type": "coder", "state": "isolated", "severity": 7.5, "tier": 2, "agents": ["coder-1"]},
+    {"id": "coder-2", "type": "coder", "state": "healthy", "severity": 0.0, "tier": None, "agents": []},
+    {"id": "writer-1", "type": "writer", "state": "sick", "severity": 5.0, "tier": None, "agents": ["writer-1", "x"]},
+]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("", [0, 1, 2]),
+        ("state:isolated type:coder sev>6", [0]),
+        ("sev>=5", [0, 2]),
+        ("sev<5", [1]),
+        ("-type:coder", [2]),
+        ("type:coder,writer", [0, 1, 2]),
+        ("WRITER", [2]),
+        ("id:coder", [0, 1]),
+        ("agents:x", [2]),
+        ("tier:2", [0]),
+        ("tier>1", [0]),
+        ('"coder-1"', [0]),
+        ("nothing:here", []),
+        ("-healthy sev>1", [0, 2]),
+    ],
+)
+def test_a_filter_keeps_the_rows_that_every_term_holds_for(query, found):
+    assert keep(ROWS, query) == [ROWS[place] for place in found]
+
+
+@pytest.mark.parametrize("query", ["sev>high", " ".join(["a"] * 30)])
+def test_what_is_no_filter_is_refused(query):
+    with pytest.raises(ProblemError):
+        keep(ROWS, query)
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_filter_or_refused_and_never_fails(query):
+    with suppress(ProblemError):
+        assert all(row in ROWS for row in keep(ROWS, query))
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "\n=x", " =x", "\ufeff=x"])
+def test_a_cell_that_a_spreadsheet_would_execute_is_guarded(text):
+    assert guarded(text).startswith("'")
+
+
+def test_figures_stay_figures_and_nested_things_are_json():
+    assert [cell(value) for value in (None, True, -1, 2.5, "a", ["a", "b"], {"=x": 1})] == ["", "true", "-1", "2.5", "a", "a b", '{"=x":1}']
+    assert csv_text([{"a": 1, "b": "x,y"}, {"c": "=z"}]) == 'a,b,c\r\n1,"x,y",\r\n,,\'=z\r\n'
+
+
+def test_what_is_no_figure_becomes_null_and_any_text_survives():
+    assert json.loads(encode({"x": [float("nan"), float("inf"), 1.5], "t": "ä\ud800"})) == {"x": [None, None, 1.5], "t": "ä\ud800"}
+
+
+def test_an_answer_is_made_once_per_version_however_many_ask():
+    shelf, made, gate = Shelf(), [], threading.Event()
+
+    def make():
+        made.append(1)
+        gate.wait(5)
+        return b"x" * 2000
+
+    threads = [threading.Thread(target=shelf.get, args=("a", "1", make)) for _ in range(8)]
+    for one in threads:
+        one.start()
+    gate.set()
+    for one in threads:
+        one.join(5)
+    sheet = shelf.get("a", "1", lambda: b"never")
+    assert (len(made), gzip.decompress(sheet.packed)) == (1, b"x" * 2000)
+    assert shelf.get("a", "2", lambda: b"short").packed is None
+    assert shelf.get("a", "2", lambda: b"never").raw == b"short"
+    for number in range(200):
+        shelf.get(f"n{number}", "1", lambda: b"")
+    assert len(shelf._sheets) <= 64
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=400), st.integers(10, 60))
+def test_a_thinned_curve_keeps_its_highest_and_lowest_point_and_its_order(values, points):
+    series = VitalSeries(vital="v", at_us=np.arange(len(values), dtype=np.int64), value=np.array(values))
+    at_us, value = thinned(series, points)
+    assert len(value) <= max(points, 2)
+    assert (value.max(), value.min()) == (max(values), min(values))
+    assert (np.diff(at_us) > 0).all()
+
+
+class Clock:
+    def __init__(self):
+        self.at_us = 1_000_000
+
+    def now_us(self):
+        return self.at_us
+
+
+def test_a_session_is_kept_as_a_digest_ends_by_itself_and_outlives_a_restart(tmp_path):
+    clock = Clock()
+    sessions = Sessions(tmp_path, clock)
+    secret, session = sessions.open("ada", "imm_token")
+    assert sessions.find(secret) is session
+    assert sessions.find(secret + "x") is None
+    text = (tmp_path / "dashboard.sessions").read_text()
+    assert secret not in text
+    assert (tmp_path / "dashboard.sessions").stat().st_mode & 0o077 == 0
+    assert Sessions(tmp_path, clock).find(secret).name == "ada"
+    clock.at_us += 13 * 3600 * 1_000_000
+    assert sessions.find(secret) is None
+    assert Sessions(tmp_path, clock).find(secret) is None
+
+
+def test_a_link_has_one_winner_however_many_try(tmp_path):
+    secret = issue_link(tmp_path, "ada", "imm_token", 0)
+    won, threads = [], []
+    for _ in range(16):
+        threads.append(threading.Thread(target=lambda: won.append(redeem_link(tmp_path, secret, 1))))
+        threads[-1].start()
+    for one in threads:
+        one.join(5)
+    assert [one for one in won if one] == [("ada", "imm_token")]
+    assert redeem_link(tmp_path, "../../etc/passwd", 1) is None
