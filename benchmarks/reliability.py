@@ -286,7 +286,7 @@ def measure(sizes: Sizes) -> dict[str, Any]:
         "figures": [asdict(one) for one in figures],
         "histories": {**asdict(played), "kinds": sorted(played.kinds), "agent_years": played.agent_seconds / SECONDS_A_YEAR},
         "kills": _summed(tallies),
-        "approvals": {name: asdict(one) for name, one in verdicts.items() if one is not None},
+        "approvals": {name: {**vars(one), "abuses": dict(one.abuses)} for name, one in verdicts.items() if one is not None},
         "fuzz": fuzzing,
         "speed": speeds,
         "memory": remembered,

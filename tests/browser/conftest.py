@@ -38,11 +38,15 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.browser)
 
 
-@pytest.fixture(scope="session")
-def chromium():
-    """One browser for all tests."""
+def need_chromium():
     if not Path(CHROMIUM).exists():
         pytest.skip(f"there is no browser at {CHROMIUM}: apt-get install chromium, or set IMMUNE_CHROMIUM")
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """One browser for a module. Not for longer: while it lives, no test of this process may run a loop of its own."""
+    need_chromium()
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -168,8 +172,9 @@ def stage(tmp_path, chromium):
 
 
 @pytest.fixture(scope="session")
-def recorded(tmp_path_factory, chromium):
+def recorded(tmp_path_factory):
     """A dashboard over a demo that is over: charts, incidents, plans, decisions."""
+    need_chromium()
     folder = tmp_path_factory.mktemp("recorded")
     command = [
         sys.executable,
