@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +60,8 @@ class Sources:
     def journal(self) -> Iterator[Journal]:
         """The journal, for one use. Raises StoreUnavailableError while there is none."""
         if self.influx is not None:
-            yield InfluxJournal(Asker(self.influx))
+            with closing(InfluxJournal(Asker(self.influx))) as there:
+                yield there
             return
         if not (self.data_dir / "journal.db").exists():
             raise StoreUnavailableError(
@@ -76,7 +77,8 @@ class Sources:
     def telemetry(self) -> Iterator[Telemetry]:
         """The measurements, for one use. Raises StoreUnavailableError while there are none."""
         if self.influx is not None:
-            yield InfluxTelemetry(Asker(self.influx))
+            with closing(InfluxTelemetry(Asker(self.influx))) as measured:
+                yield measured
             return
         try:
             stores = open_stores_read_only(self.data_dir)

@@ -79,7 +79,7 @@ def tap_for_influx(target: InfluxSettings, engine: Engine, data_dir: Path, clock
         telemetry=partial(SqliteTelemetry.open_read_only, data_dir),
     )
     engine.sample_taps.append(both.writer.take)
-    engine.band_taps.append(both.writer.take_bands)
+    engine.tidying.taps.append(both.writer.take_bands)
     engine.listeners.append(lambda envelopes, _: both.mirror.notice(envelopes))
     return both
 

@@ -166,8 +166,10 @@ def _run(choices: Choices, stores: Stores) -> dict[str, Any]:
             bring_all(choices, stores)
             tell_all(panel, choices.out)
     fleet.truth.unseal()
-    report = write_reports(choices.out, engine, stores, fleet, seed=choices.seed, duration_s=choices.duration_s, share_max=witness.share_max)
-    return report if choices.influx is None else report | {"influx": held_against(choices.influx, stores, choices.run_id)}
+    more = {} if choices.influx is None else {"influx": held_against(choices.influx, stores, choices.run_id)}
+    return write_reports(
+        choices.out, engine, stores, fleet, seed=choices.seed, duration_s=choices.duration_s, share_max=witness.share_max, more=more
+    )
 
 
 @asynccontextmanager

@@ -21,9 +21,17 @@ ISOLATED = LEVELS.index("isolated")
 
 
 def write_reports(
-    out: Path, engine: Engine, stores: Stores, fleet: SimulatedFleet, *, seed: int, duration_s: int, share_max: float
+    out: Path,
+    engine: Engine,
+    stores: Stores,
+    fleet: SimulatedFleet,
+    *,
+    seed: int,
+    duration_s: int,
+    share_max: float,
+    more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write both reports; the JSON one as a document. Raises StoreUnavailableError when a file cannot be written."""
+    """Write both reports; the JSON one as a document, with `more` at its end. Raises StoreUnavailableError when a file cannot be written."""
     state = engine.state
     verdict = judge(state, fleet)
     verified = _verified(stores, engine.run_id)
@@ -45,6 +53,7 @@ def write_reports(
         "journal": {"events": state.seq, "head": state.head, "verified": verified},
         "telemetry": {"accepted": account.accepted, "stored": account.stored, "spooled": account.waiting, "dropped": account.dropped},
         "rejected": dict(sorted(engine.counters.rejected.items())),
+        **(more or {}),
     }
     try:
         (out / "report.json").write_text(json.dumps(report, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

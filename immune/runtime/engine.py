@@ -21,30 +21,23 @@ from immune.core import acts
 from immune.core import events as ev
 from immune.core.acting import act
 from immune.core.decision import (
-    AllowCanary,
-    BlockTool,
     Decision,
     Docket,
     Effect,
     Enforce,
     EnforcementRetried,
-    HoldLearning,
-    JudgeAfresh,
-    Rebase,
-    ResumeLearning,
-    Retire,
     Rules,
     RunStep,
 )
-from immune.core.events import Draft, Envelope, follow
-from immune.core.evidence import Assessment, Bands
+from immune.core.events import Draft, Envelope
+from immune.core.evidence import Assessment
 from immune.core.fold import fold
 from immune.core.intake import Intake
 from immune.core.mirror import Mirror
 from immune.core.policy_file import canonical
 from immune.core.see import see
 from immune.core.sentinel.watch import Sentinel
-from immune.core.snapshot import freeze, thaw
+from immune.core.snapshot import freeze
 from immune.core.state import RunState, split_memory_key
 from immune.core.vitals import AgentIdentity, SampleBatch
 from immune.core.words import words_of
@@ -52,17 +45,17 @@ from immune.errors import JournalBrokenError, StoreUnavailableError
 from immune.ports import AgentSource, Answer, Bound, Connector, Desk, Journal, Telemetry
 from immune.runtime import continuity
 from immune.runtime.bounds import PENDING_MAX, bounds_of
+from immune.runtime.effects import carry_out
 from immune.runtime.executor import Executor
 from immune.runtime.measurements import MeasurementQueue
 from immune.runtime.outage import Outage
 from immune.runtime.supervisor import Failure
+from immune.runtime.taking_up import STATE_SNAPSHOT, folded, taken_up
+from immune.runtime.tidying import Tidying
 
-BANDS_EVERY_US = 10 * US
-EXPIRE_EVERY_US = 60 * US
 COUNTS_EVERY_US = 60 * US
 SWEEP_EVERY_US = 30 * US
 BASELINES_EVERY_US = 60 * US
-STATE_SNAPSHOT = "state"
 STATE_EVERY_EVENTS = 2000
 STATE_WORTH_SAVING = 200
 """Fewer events are folded as fast as a snapshot of them is read."""
@@ -124,6 +117,7 @@ class Engine:
         self.source = source
         self.intake = Intake(roster=desk.roster, schema=desk.schema, max_skew_us=round(rules.policy.limits.max_clock_skew_s * US))
         self.queue = MeasurementQueue(telemetry, run_id, rules.policy.limits.telemetry_queue_ticks)
+        self.tidying = Tidying(telemetry, run_id, desk.roster, sentinel, round(rules.policy.limits.telemetry_retention_s * US))
         self.executor = Executor(connectors, self._step_answered, self.confirm) if connectors else None
         if self.executor is not None:
             self.rules = replace(rules, can=self.executor.can)
@@ -136,7 +130,6 @@ class Engine:
         self.on_tick: Callable[[int], None] = lambda now_us: None
         self.sample_taps: list[Callable[[int, SampleBatch], None]] = []
         """Told of each tick's samples beside the telemetry store; must return at once and keep the arrays as they are."""
-        self.band_taps: list[Callable[[int, Bands], None]] = []
         self._epoch = 0
         self.take_over = False
         """Whether `open` takes the place of a writer that still holds the run: one that hangs and cannot be stopped."""
@@ -147,14 +140,13 @@ class Engine:
         """There were baselines of this run, and they could not be used."""
         self._opened = False
         self._now_us = 0
-        self._named = 0
         self._pending: list[Draft] = []
         self._answers: list[tuple[RunStep, Answer]] = []
         self._unpublished: list[Envelope] = []
         self._unreported: dict[str, int] = {}
         self._inherited: acts.MemoryInherited | None = None
         self._saved_us = 0
-        self._due_us = dict.fromkeys(("sweep", "bands", "expire", "counts"), 0)
+        self._due_us = dict.fromkeys(("sweep", "counts"), 0)
 
     # -- life of a run -----------------------------------------------------------------------------------------------
 
@@ -182,7 +174,8 @@ class Engine:
         self._epoch = self.journal.acquire(self.run_id, self.holder, now_us, take_over=self.take_over)
         if self.executor is not None:
             self.executor.epoch = self._epoch
-        self.state = self._folded()
+        found = folded(self.journal, self.run_id, self.state)
+        self.state, self.broken, self._state_saved_seq = found.state, found.broken, found.saved_seq
         self._enroll_known()
         snapshot = self.journal.load_snapshot(self.run_id, continuity.NAME)
         self.learns_anew = not self._recall(snapshot) and snapshot is not None
@@ -191,27 +184,6 @@ class Engine:
         for source in self.sources:
             source.open(self.desk)
         self._opened = True
-
-    def _folded(self) -> RunState:
-        """The state of what is in the journal: the newest snapshot that fits and what came after it, else all of it.
-
-        A chain that does not hold is said (`broken`), and folded all the same: what it contains must be enforced.
-        """
-        state = self._snapshot_of_state() or self.state
-        self._state_saved_seq = state.seq
-        try:
-            return fold(state, follow(self.journal.read(self.run_id, after_seq=state.seq), state.seq, state.head))
-        except JournalBrokenError as broken:
-            self.broken = broken
-        return fold(self.state, self.journal.read(self.run_id))
-
-    def _snapshot_of_state(self) -> RunState | None:
-        snapshot = self.journal.load_snapshot(self.run_id, STATE_SNAPSHOT)
-        state = thaw(snapshot[1]) if snapshot is not None else None
-        if state is None or state.keep != self.state.keep:
-            return None
-        there = next(self.journal.read(self.run_id, after_seq=state.seq - 1, limit=1), None)
-        return state if there is not None and (there.seq, there.hash) == (state.seq, state.head) else None
 
     def confirm(self) -> None:
         """Return while this engine is the writer of its run. Raises FencedError once another took over: it may neither write nor act."""
@@ -236,14 +208,10 @@ class Engine:
             drafts.append(Draft(at_us=now_us, subject=self.run_id, event=self._inherited))
         self._append(drafts)
         self._enroll_new(now_us)
-        self._take_up_again(now_us)
+        self._apply(taken_up(self.state, now_us))
         self._saved_us = now_us
-        self._due_us = {
-            "sweep": now_us,
-            "bands": now_us,
-            "expire": now_us + EXPIRE_EVERY_US,
-            "counts": now_us + COUNTS_EVERY_US,
-        }
+        self._due_us = {"sweep": now_us, "counts": now_us + COUNTS_EVERY_US}
+        self.tidying.begin(now_us)
 
     async def finish(self, now_us: int, reason: str) -> None:
         """End in order: what waits is written, the end is recorded. Approves, heals and releases nothing.
@@ -416,39 +384,6 @@ class Engine:
         docket.add(effect.agent_id, event, correlation=incident_id, cause=ev.event_id(plan.seq) if plan else "")
         self.submit(docket.close())
 
-    def _take_up_again(self, now_us: int) -> None:
-        """After a restart: containment is enforced before anything else, and steps that were under way are settled."""
-        docket = Docket(state=self.state, now_us=now_us)
-        for agent in self.state.agents.values():
-            if agent.desired != "none":
-                docket.effects.append(Enforce(agent_id=agent.agent_id, level=agent.desired))
-        for containment in (self.state.containments[key] for key in self.state.active_containments):
-            if containment.scope == "tool":
-                docket.effects.append(BlockTool(tool=containment.target, blocked=True))
-        for plan in (self.state.plans[key] for key in self.state.open_plans):
-            for number, step in enumerate(plan.steps):
-                if step.status == "running":
-                    gone = acts.StepFinished(
-                        plan_id=plan.plan_id, step=number, action=step.note.action, outcome="unknown", detail="the daemon stopped while it ran"
-                    )
-                    docket.add(plan.agent_id, gone, correlation=plan.incident_id, cause=ev.event_id(plan.seq))
-                elif step.status == "compensating":
-                    docket.effects.append(
-                        RunStep(
-                            plan_id=plan.plan_id,
-                            step=number,
-                            agent_id=plan.agent_id,
-                            action=step.note.action,
-                            key=step.key,
-                            timeout_s=step.note.timeout_s,
-                            undo=True,
-                        )
-                    )
-        held = tuple(agent.index for agent in self.state.agents.values() if agent.incident_id)
-        if held:
-            docket.effects.append(HoldLearning(agents=held))
-        self._apply(docket.close())
-
     def _append(self, drafts: Sequence[Draft]) -> list[Envelope]:
         """Last in line comes the note of an outage that is over: ids that a docket gave out beforehand stay right."""
         drafts = (*drafts, *self.outage.note(self.run_id, self._now_us))
@@ -476,37 +411,10 @@ class Engine:
         return (envelope.subject, *(incident.agents if incident and incident.scope == "agent" else ()))
 
     def _run(self, effect: Effect) -> None:
-        match effect:
-            case HoldLearning():
-                self.sentinel.hold(effect.agents)
-            case ResumeLearning():
-                self.sentinel.restart(effect.agents)
-                self.sentinel.resume(effect.agents)
-            case JudgeAfresh():
-                self.sentinel.restart(effect.agents)
-            case Rebase():
-                self.sentinel.rebase(effect.agents)
-            case Retire():
-                self.sentinel.retire(effect.agents)
-            case EnforcementRetried():
-                self.mirror.retried_us[effect.agent_id] = self._now_us
-            case _:
-                self._order(effect)
-
-    def _order(self, effect: Effect) -> None:
-        if self.executor is None:
-            return
-        match effect:
-            case Enforce():
-                self.executor.enforce(effect)
-            case AllowCanary():
-                self.executor.allow(effect)
-            case BlockTool():
-                self.executor.block_tool(effect)
-            case RunStep():
-                self.executor.run_step(effect)
-            case _:
-                raise AssertionError(effect)
+        if isinstance(effect, EnforcementRetried):
+            self.mirror.retried_us[effect.agent_id] = self._now_us
+        else:
+            carry_out(effect, self.sentinel, self.executor)
 
     def _publish(self, assessment: Assessment) -> None:
         """Swap the view, and tell listeners of everything that was appended since the last time, without gaps."""
@@ -529,7 +437,7 @@ class Engine:
             self._due_us["counts"] = now_us + COUNTS_EVERY_US
         self.queue.drain()
         try:
-            self._tidy_measurements(now_us)
+            self.tidying.tidy(now_us)
         except StoreUnavailableError as error:
             self.queue.last_error = str(error)  # measurements are best effort: the next tick tries again
         if now_us >= self._saved_us + BASELINES_EVERY_US + BASELINES_EVERY_US_PER_AGENT * len(self.state.agents):
@@ -544,22 +452,6 @@ class Engine:
             self.save_baselines()
         except StoreUnavailableError as error:
             self.outage.came(error, now_us)
-
-    def _tidy_measurements(self, now_us: int) -> None:
-        if self._named < len(self.desk.roster):
-            self.telemetry.name_agents(self.run_id, self._named, [who.agent_id for who in self.desk.roster.identities[self._named :]])
-            self._named = len(self.desk.roster)
-        if now_us >= self._due_us["bands"]:
-            bands = self.sentinel.bands()
-            for tap in self.band_taps:
-                tap(now_us, bands)
-            self.telemetry.write_bands(self.run_id, now_us, bands)
-            self._due_us["bands"] = now_us + BANDS_EVERY_US
-        # a little every tick: a whole minute of a large fleet at once would stall the next tick
-        self.telemetry.compact(self.run_id, now_us, parts=1)
-        if now_us >= self._due_us["expire"]:
-            self.telemetry.expire(self.run_id, now_us - round(self.rules.policy.limits.telemetry_retention_s * US))
-            self._due_us["expire"] = now_us + EXPIRE_EVERY_US
 
     # -- bookkeeping -------------------------------------------------------------------------------------------------
 
@@ -581,7 +473,7 @@ class Engine:
         for who in fresh:
             level = self.state.agents[who.agent_id].desired
             if level != "none":
-                self._order(Enforce(agent_id=who.agent_id, level=level))
+                self._run(Enforce(agent_id=who.agent_id, level=level))
 
     def count_rejected(self, rejected: Mapping[str, int]) -> None:
         """Take samples into the account that were turned away, here or by a source, by reason."""

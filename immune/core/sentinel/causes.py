@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from immune.core.sentinel import drift, standing
+from immune.core.sentinel import drift, hard, standing
 from immune.core.sentinel.arena import Arena
 from immune.core.sentinel.cohorts import MEMORY_SD
 from immune.core.sentinel.eprocess import ROWS
@@ -38,6 +38,8 @@ ANNOUNCED_US = 90 * US
 LEFT_OVER_US = 300 * US
 """When a change of behaviour has not been seen for this long, those who still show it take it over: most of its members have."""
 SETTLED_SAMPLES = 60
+LARGE_AT_LEAST, LARGE_SHARE = 5, 0.08
+"""So many agents and this share of a cohort changed together when their change may become normal without anybody's word."""
 SETTLE_EVERY_US = 30 * US
 FROM_OUTSIDE = ("latency_ms", "latency_per_output_token", "retries", "errors")
 """Streams that something outside the agents moves: few agents together are enough to look there."""
@@ -48,6 +50,8 @@ FOLLOWS = {
     "latency_ms": {"output_tokens"},
     "input_tokens": {"context_tokens"},
 }
+CHANGEABLE = ("model", "version", "prompt_hash")
+"""What somebody changes on purpose: agents that behave otherwise and have this in common were changed."""
 STRONGER = 0.7
 """Inside a shared cause, an agent this much further (in logs) than its peers and three of their spreads is sick by itself."""
 EXPECTED = math.log(6.0)
@@ -179,8 +183,33 @@ class Causes:
                 cause.present = False
             self._settle(arena, cause, now_us)
             if cause.until_us != NEVER_US and now_us - max(cause.seen_us, cause.until_us) > self._memory_us(cause):
-                drift.start_anew(arena, np.array(sorted(cause.agents), dtype=np.intp))
+                agents = np.array(sorted(cause.agents), dtype=np.intp)
+                drift.start_anew(arena, agents[(arena["alone_at"][agents] < 0) & ~arena["held"][agents]])
                 del self.causes[key]
+
+    def sick_alone(self, arena: Arena, agents: Index, onset_us: int) -> NDArray[np.bool_]:
+        """Which of these agents were an alarm by themselves long before, or long after, a cause of this onset began, (agents,)."""
+        alone = arena["alone_at"][agents]
+        aside: NDArray[np.bool_] = (alone >= 0) & ((alone < onset_us - TOGETHER_US) | (alone > onset_us + LATE_US))
+        return aside
+
+    def _fits(self, arena: Arena, cause: Cause, agent: int, sign: int, stream: int) -> bool:
+        """Whether an agent that was blamed by itself shows no more than the others of a cause found later: their size must be known for that."""
+        if self.sick_alone(arena, np.array([agent]), cause.onset_us)[0]:
+            return False
+        others = np.array(sorted(cause.agents - {agent}), dtype=np.intp)
+        others = others[~self.sick_alone(arena, others, cause.onset_us)]
+        if not len(others):
+            return False
+        hot = others[arena["hot"][sign, stream, others]]
+        if len(hot) >= max(1, 0.3 * len(others)):
+            sizes = arena["sums"][1, stream, hot] / np.maximum(arena["sums"][0, stream, hot], 1)
+        else:
+            sizes = arena["r_recent"][stream, others]
+        middle = float(np.median(sizes))
+        spread = 1.4826 * float(np.median(np.abs(sizes - middle)))
+        beyond = (self._mean(arena, stream, agent) - middle) * (-1 if sign else 1)
+        return beyond <= max(3 * spread, STRONGER) + self._doubt(arena, stream, agent)
 
     def _moving(self, arena: Arena, cause: Cause, inside: NDArray[np.bool_]) -> tuple[set[int], set[int]]:
         """Agents that began to show a symptom of a cause with it and show it now: those of its cohort, and those elsewhere."""
@@ -188,6 +217,11 @@ class Causes:
         for sign, stream in cause.symptoms:
             shows |= arena["hot"][sign, stream, : arena.size] & (arena["onset"][stream, : arena.size] >= cause.onset_us - TOGETHER_US)
         shows &= arena["present"][: arena.size]
+        blamed = np.flatnonzero(shows & (arena["alone_at"][: arena.size] >= 0))
+        for agent in blamed.tolist():
+            shows[agent] = any(
+                self._fits(arena, cause, agent, sign, stream) for sign, stream in cause.symptoms if arena["hot"][sign, stream, agent]
+            )
         return set(np.flatnonzero(shows & inside).tolist()), set(np.flatnonzero(shows & ~inside).tolist())
 
     def _memory_us(self, cause: Cause) -> int:
@@ -225,7 +259,7 @@ class Causes:
 
     def _settle(self, arena: Arena, cause: Cause, now_us: int) -> None:
         """Let a lasting change of behaviour become normal: by a person's word soon, without it late, and at its end for who is left."""
-        if not self.of_behaviour(cause) or now_us - cause.settled_us < SETTLE_EVERY_US:
+        if not self._may_become_normal(arena, cause) or now_us - cause.settled_us < SETTLE_EVERY_US:
             return
         announced = cause.until_us > 0 or (cause.field, cause.code) in self._announced
         since, after = (cause.onset_us, ANNOUNCED_US if announced else LASTING_US) if cause.present else (cause.seen_us, LEFT_OVER_US)
@@ -233,6 +267,7 @@ class Causes:
             return
         cause.settled_us = now_us
         hot_agents = np.flatnonzero(arena["hot_any"][: arena.size] & ~arena["held"][: arena.size] & self.inside(arena, cause))
+        limited = arena["breach_at"][: arena.size]
         settled = []
         for agent in hot_agents.tolist():
             streams = [
@@ -240,11 +275,21 @@ class Causes:
                 for sign, stream in self.covered(arena, cause, agent)
                 if arena["hot"][sign, stream, agent] and arena["sums"][0, stream, agent] >= SETTLED_SAMPLES
             ]
-            if streams:
+            if streams and limited[agent] < now_us - hard.SHOWN_US:
                 standing.take_over(arena, agent, streams)
                 settled.append(agent)
         if settled:
             self.taken_over.append((tuple(settled), cause.key, "announced" if announced else "lasting"))
+
+    def _may_become_normal(self, arena: Arena, cause: Cause) -> bool:
+        """A change of behaviour that people announced, that a fact explains, or that many share; the rest stays a question to a person."""
+        if not self.of_behaviour(cause):
+            return False
+        if cause.until_us or (cause.field, cause.code) in self._announced or cause.field in CHANGEABLE:
+            return True
+        agents = np.array(sorted(cause.agents), dtype=np.intp)
+        together = int(np.count_nonzero(~self.sick_alone(arena, agents, cause.onset_us)))
+        return together >= max(LARGE_AT_LEAST, LARGE_SHARE * int(self.inside(arena, cause).sum()))
 
     def covered(self, arena: Arena, cause: Cause, agent: int) -> list[Symptom]:
         """The symptoms of a cause that it explains in this agent: begun with it, and not much further out than its peers."""
@@ -254,6 +299,7 @@ class Causes:
         known, lasts = agent in cause.agents, self.of_behaviour(cause)
         if not known and not self.belongs(arena, cause, agent):
             return []
+        blamed = bool(arena["alone_at"][agent] >= 0)
         earliest = 0 if known else cause.onset_us - TOGETHER_US
         latest = (cause.seen_us if known else cause.onset_us) + LATE_US if lasts else self._now_us
         if not known and not lasts:
@@ -261,6 +307,8 @@ class Causes:
         for sign, stream in cause.symptoms:
             middle, spread = cause.norms.get((sign, stream), (0.0, math.inf))
             beyond = (middle - self._mean(arena, stream, agent)) * (1 if sign else -1)
+            if blamed and not self._fits(arena, cause, agent, sign, stream):
+                continue
             if earliest <= arena["onset"][stream, agent] <= latest and beyond <= max(3 * spread, STRONGER) + self._doubt(arena, stream, agent):
                 found.append((sign, stream))
         return found + self._follows(arena, cause, agent, latest) if found and lasts else found

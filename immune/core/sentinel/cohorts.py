@@ -84,6 +84,7 @@ class Cohorts:
         if not len(self._order):
             return []
         lately = np.clip(arena["g_recent"][:, :size], np.float32(-CLIP), np.float32(CLIP))
+        lately[:, arena["alone_at"][:size] >= 0] = 0  # one sick agent of three would carry the sum of its cohort
         return self._reject(self._step(lately @ self._votes))
 
     def _rebuild(self, voters: NDArray[np.bool_], codes: Callable[[str], NDArray[np.int32]]) -> None:

@@ -76,6 +76,7 @@ class SharedCause(Causes):
         for sign, stream in sorted(zip(*np.nonzero(counts >= 2), strict=True), key=lambda pair: -int(counts[pair])):
             moved = hot_agents[together[sign, stream]]
             moved = moved[alive[moved]]
+            moved = moved[~self.sick_alone(arena, moved, now_us)]
             if len(moved) < MEMBERS_AT_LEAST and not self._neighbours(moved, int(stream)):
                 continue
             if self._known(int(sign), int(stream), moved):
@@ -152,7 +153,7 @@ class SharedCause(Causes):
 
     def _consider(self, arena: Arena, moved: list[tuple[tuple[str, int], int, int, float]], now_us: int) -> None:
         """Of the cohorts that moved as a whole, the one that is furthest out on each symptom, if enough of its members moved."""
-        alive, seen = self.voters(arena, now_us), set[Symptom]()
+        alive, seen = self.voters(arena, now_us) & (arena["alone_at"][: arena.size] < 0), set[Symptom]()
         for cohort, sign, stream, nats in moved:
             if (sign, stream) in seen:
                 continue

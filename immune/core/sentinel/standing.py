@@ -46,6 +46,7 @@ def declare(arena: Arena, streams: int, continuous: int) -> None:
     arena.declare("waiting", np.uint16)
     arena.declare("hot", np.bool_, lead=(2, streams))
     arena.declare("hot_any", np.bool_)
+    arena.declare("alone_at", np.int64, fill=-1)
     arena.declare("g_recent", np.float32, lead=(streams,))
     arena.declare("r_recent", np.float32, lead=(streams,))
     arena.declare("sums", np.float32, lead=(4, streams))
@@ -161,7 +162,22 @@ def _follow(block: Block, hot: Mask, hot_any: Mask, nats: Floats, threshold_nats
         nats_now[column] = -6
 
 
-EVIDENCE = ("sr", "stuck_sr", "hot", "hot_any", "g_recent", "r_recent", "sums", "nats", "present", "alarmed", "calm", "waiting", "before")
+EVIDENCE = ("sr", "stuck_sr", "hot", "hot_any", "g_recent", "r_recent", "sums", "nats", "present", "alarmed", "calm", "waiting", "before", "alone_at")
+
+
+def blame(arena: Arena, agent: int, onset_us: int) -> None:
+    """This agent is an alarm by itself since `onset_us`: a shared cause that is found later has to fit it to explain it (`let_go`)."""
+    if arena["alone_at"][agent] < 0:
+        arena["alone_at"][agent] = onset_us
+
+
+def let_go(arena: Arena, hold_nats: float) -> None:
+    """Agents sick by themselves that are so no longer: nothing left of the evidence, and nobody holds them."""
+    size = arena.size
+    alone = np.flatnonzero(arena["alone_at"][:size] >= 0)
+    if len(alone):
+        over = ~arena["hot_any"][alone] & ~arena["held"][alone] & (arena["nats"][alone] < hold_nats)
+        arena["alone_at"][alone[over]] = -1
 
 
 def reset_evidence(arena: Arena, agents: NDArray[np.intp]) -> None:

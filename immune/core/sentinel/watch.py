@@ -278,6 +278,7 @@ class Sentinel:
             self.peers.move_together(self._types, self.arena["drift_mean"][:, :size])
         if self._rounds % episodes.FLUSH_ROUNDS == 0:
             self.episodes.flush(self.arena, self._types, self.threshold_nats)
+        standing.let_go(self.arena, HOLD_SHARE * self.threshold_nats)
         self.shared.advance(self.arena, int(batch.at_us.max()))
 
     def _score(self, rows: Rows, part: slice, all_agents: Index, batch: SampleBatch, keys: NDArray[np.uint64], place: Place | None) -> None:
@@ -419,6 +420,9 @@ class Sentinel:
         if self._limits.any:
             nats = np.where(hard.standing(arena, now_us), np.maximum(nats, np.float32(self.threshold_nats)), nats)
         findings, cohorts = self._writer.write(arena, self.shared, self.lexicon, self.roster, nats, gap_share, limit, now_us)
+        for finding in findings:
+            if finding.alarm and not finding.explained_by:
+                standing.blame(arena, finding.agent, finding.onset_us)
         return Assessment(
             now_us=now_us,
             threshold_nats=self.threshold_nats,
