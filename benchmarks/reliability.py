@@ -1,26 +1,29 @@
 """How reliable: histories of faults, real kills, approvals under fire, fuzzed calls, restart, replay, memory. Publishes `reliability.json`.
 
     python benchmarks/reliability.py [--preset ci|full] [--seeds N] [--minutes M] [--kills N] [--races N] [--abuses N] [--fuzz N] [--days D]
-                                     [--json] [--out FILE]
+                                     [--only PART ...] [--json] [--out FILE]
 
-A count of 0 asks for nothing of that kind, and the figure is then left out: what was not measured is not told. Every figure comes with
-what it must be and with what is aimed at. Replay and verify are per CPU second of this process, restarts are wall time, the best of five.
-The exit code is 1 when a must is missed. Progress on standard error.
+Each part is written into FILE as it ends, with its commit and what it was asked for; the others in the file stay as they are, so parts can be
+run one by one (`--only`), or several at once. A part that fails says so and takes no other along. What did not run is told as not measured.
+`--minutes` bounds histories and kills: the count is then what was reached. Every figure comes with what it must be and what is aimed at.
+Replay and verify are per CPU second of this process, restarts are wall time, the best of five. The exit code is 1 when a must is missed.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import fcntl
 import json
 import platform
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -39,7 +42,7 @@ from proving.script import write  # noqa: E402
 RECORDED = ROOT / "tests" / "golden" / "journal-0.1.jsonl.gz"
 SECONDS_A_YEAR = 365.25 * 86_400
 CHUNK = 25
-KILLS_PER_DIRECTORY = 50
+KILLS_PER_DIRECTORY = 20
 EVENTS = 100_000
 
 
@@ -191,32 +194,78 @@ def chunks(total: int, size: int) -> Iterator[tuple[int, int]]:
         yield first, min(size, total - first)
 
 
-def all_histories(pool: ProcessPoolExecutor, sizes: Sizes) -> Played:
+def all_histories(sizes: Sizes) -> dict[str, Any]:
     """As many as asked for, as long as there is time."""
     played, ends = Played(), time.monotonic() + sizes.minutes * 60
     waiting: list[Future[Played]] = []
     said = time.monotonic()
-    for first, count in chunks(sizes.seeds, CHUNK):
-        waiting.append(pool.submit(play, first, count))
-        while len(waiting) >= 4:
-            played.merge(waiting.pop(0).result())
-        if time.monotonic() - said > 20:
-            said = time.monotonic()
-            told(f"{played.histories} histories, {played.crashes} crashes, {len(played.breaches)} breaches")
-        if time.monotonic() > ends:
-            break
-    for one in waiting:
-        played.merge(one.result())
-    return played
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        for first, count in chunks(sizes.seeds, CHUNK):
+            waiting.append(pool.submit(play, first, count))
+            while len(waiting) >= 4:
+                played.merge(waiting.pop(0).result())
+            if time.monotonic() - said > 20:
+                said = time.monotonic()
+                told(f"{played.histories} histories, {played.crashes} crashes, {len(played.breaches)} breaches")
+            if time.monotonic() > ends:
+                break
+        for one in waiting:
+            played.merge(one.result())
+    seeds = f"0 to {played.histories - 1}"
+    years = played.agent_seconds / SECONDS_A_YEAR
+    return {"seeds": seeds, "agent_years": years, **asdict(played), "kinds": sorted(played.kinds)}
 
 
-def all_kills(count: int) -> list[Tally]:
-    """Real kills, on several data directories one after the other."""
-    tallies = []
-    for first, some in chunks(count, KILLS_PER_DIRECTORY):
-        tallies.append(kill(some, 1 + first))
-        told(f"{first + some} of {count} kills, {sum(len(tally.troubles) for tally in tallies)} troubles")
-    return tallies
+def all_kills(sizes: Sizes) -> dict[str, Any]:
+    """Real kills on many data directories, two at a time, as long as there is time."""
+    ends, tallies, left = time.monotonic() + sizes.minutes * 60, [], list(chunks(sizes.kills, KILLS_PER_DIRECTORY))
+    under_way: set[Future[Tally]] = set()
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        while left or under_way:
+            while left and len(under_way) < 2 and time.monotonic() < ends:
+                first, some = left.pop(0)
+                under_way.add(pool.submit(kill, some, 1 + first))
+            if not under_way:
+                break
+            done, under_way = wait(under_way, return_when="FIRST_COMPLETED")
+            tallies += [one.result() for one in done]
+            told(f"{sum(tally.kills for tally in tallies)} of {sizes.kills} kills, {sum(len(tally.troubles) for tally in tallies)} troubles")
+    return {"seeds": [1 + first for first, _ in chunks(sizes.kills, KILLS_PER_DIRECTORY)][: len(tallies)], **_summed(tallies)}
+
+
+def _summed(tallies: list[Tally]) -> dict[str, Any]:
+    counts: Counter[str] = Counter()
+    ends: Counter[str] = Counter()
+    for tally in tallies:
+        ends += tally.plans_ended
+        counts.update({name: value for name, value in asdict(tally).items() if isinstance(value, int)})
+    starts = sorted(second for tally in tallies for second in tally.starts_s)
+    wrong = {name: sum(len(getattr(tally, name)) for tally in tallies) for name in ("lost", "escaped", "forgotten", "doubled", "left_open")}
+    return {
+        **counts,
+        **wrong,
+        "plans_ended": dict(ends),
+        "median_start_s": starts[len(starts) // 2] if starts else None,
+        "troubles": [trouble for tally in tallies for trouble in tally.troubles],
+    }
+
+
+def decided(what: str, count: int) -> dict[str, Any]:
+    """Races or abuses, as plain figures."""
+    verdict = decide(what, count)
+    return {**vars(verdict), "abuses": dict(verdict.abuses)}
+
+
+PARTS: dict[str, tuple[Callable[[Sizes], float], Callable[[Sizes], dict[str, Any]]]] = {
+    "histories": (lambda sizes: sizes.seeds, all_histories),
+    "kills": (lambda sizes: sizes.kills, all_kills),
+    "races": (lambda sizes: sizes.races, lambda sizes: decided("races", sizes.races)),
+    "abuses": (lambda sizes: sizes.abuses, lambda sizes: decided("abuses", sizes.abuses)),
+    "fuzz": (lambda sizes: sizes.fuzz, lambda sizes: {"seed": 1, **fuzzed(sizes.fuzz)}),
+    "speed": (lambda sizes: 1, lambda sizes: replay_and_restart(5)),
+    "memory": (lambda sizes: sizes.days, lambda sizes: grown(sizes.days)),
+}
+"""Per part: how much is asked for (0: it does not run), and what does it."""
 
 
 def zero(measure: str, reached: int | None, of: float | None, must: int, goal: int, what: str = "") -> Figure:
@@ -253,78 +302,68 @@ def commit() -> str:
     return (git("rev-parse", "HEAD") or "unknown") + (" and what was changed since" if git("status", "--porcelain") else "")
 
 
-def measure(sizes: Sizes) -> dict[str, Any]:
-    """Everything that was asked for."""
-    began = time.time()
-    fresh = get_context("spawn")
-    with ProcessPoolExecutor(2, mp_context=fresh) as pool, ProcessPoolExecutor(2, mp_context=fresh) as beside:
-        kills = beside.submit(all_kills, sizes.kills)
-        memory = beside.submit(grown, sizes.days) if sizes.days else None
-        calls = beside.submit(fuzzed, sizes.fuzz) if sizes.fuzz else None
-        raced = pool.submit(decide, "races", sizes.races) if sizes.races else None
-        abused = pool.submit(decide, "abuses", sizes.abuses) if sizes.abuses else None
-        played = all_histories(pool, sizes) if sizes.seeds else Played()
-        told(f"histories done: {played.histories}")
-        verdicts = {"races": raced.result() if raced else None, "abuses": abused.result() if abused else None}
-        told("approvals done")
-        remembered = memory.result() if memory else None
-        told("memory done")
-        fuzzing = calls.result() if calls else None
-        told("calls done")
-        tallies = kills.result()
-        told("kills done")
-    speeds = replay_and_restart(5)
-    told("restart and replay done")
-    figures = _figures(played, tallies, verdicts, fuzzing, speeds, remembered)
+def run_part(name: str, sizes: Sizes) -> dict[str, Any]:
+    """What a part found, or why it failed."""
+    began, head = time.time(), {"commit": commit(), "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "asked": asdict(sizes)}
+    try:
+        found = {"found": PARTS[name][1](sizes)}
+    except Exception as error:  # noqa: BLE001 - whatever it was, the other parts are still to be measured and written
+        traceback.print_exc()
+        found = {"failed": f"{type(error).__name__}: {error}"}
+    return {**head, "elapsed_s": round(time.time() - began), **found}
+
+
+def write_part(out: Path, name: str, part: dict[str, Any]) -> dict[str, Any]:
+    """Put a part into the file beside the others, whoever else is writing; the whole document."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        text = file.read()
+        parts = {**(json.loads(text)["parts"] if text else {}), name: part}
+        document = assembled({known: parts[known] for known in PARTS if known in parts})
+        file.seek(0)
+        file.truncate()
+        file.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    return document
+
+
+def assembled(parts: dict[str, Any]) -> dict[str, Any]:
+    """The document: figures first, then what they were taken from."""
+    found = {name: part["found"] for name, part in parts.items() if "found" in part}
+    commits = {part["commit"] for part in parts.values()}
     return {
-        "commit": commit(),
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "elapsed_s": round(time.time() - began),
+        "commit": commits.pop() if len(commits) == 1 else "each part names its own",
+        "at": max((part["at"] for part in parts.values()), default=""),
         "python": platform.python_version(),
-        "asked": asdict(sizes),
-        "seeds": {"histories": f"0 to {played.histories - 1}", "kills": f"1, {1 + KILLS_PER_DIRECTORY} …", "fuzz": 1},
-        "figures": [asdict(one) for one in figures],
-        "histories": {**asdict(played), "kinds": sorted(played.kinds), "agent_years": played.agent_seconds / SECONDS_A_YEAR},
-        "kills": _summed(tallies),
-        "approvals": {name: {**vars(one), "abuses": dict(one.abuses)} for name, one in verdicts.items() if one is not None},
-        "fuzz": fuzzing,
-        "speed": speeds,
-        "memory": remembered,
+        "figures": [asdict(one) for one in _figures(found)],
+        "not_run": [name for name in PARTS if name not in found],
+        "parts": parts,
     }
 
 
-def _summed(tallies: list[Tally]) -> dict[str, Any]:
-    counts: Counter[str] = Counter()
-    ends: Counter[str] = Counter()
-    for tally in tallies:
-        ends += tally.plans_ended
-        counts.update({name: value for name, value in asdict(tally).items() if isinstance(value, int)})
-    starts = sorted(second for tally in tallies for second in tally.starts_s)
-    median = starts[len(starts) // 2] if starts else None
-    return {**counts, "plans_ended": dict(ends), "median_start_s": median, "troubles": [trouble for tally in tallies for trouble in tally.troubles]}
-
-
-def _figures(played: Played, tallies: list[Tally], verdicts: Any, calls: Any, speeds: Any, memory: Any) -> list[Figure]:
-    total: Callable[[str], int] = lambda name: sum(len(getattr(tally, name)) for tally in tallies)  # noqa: E731
-    kills = sum(tally.kills for tally in tallies)
-    lost_in_histories = sum("I2:" in one or "I3:" in one for one in played.breaches)
-    raced, abused = verdicts["races"], verdicts["abuses"]
+def _figures(found: dict[str, Any]) -> list[Figure]:
+    played, kills, raced, abused, calls, speeds, memory = (found.get(name, {}) for name in PARTS)
+    killed, abuses_tried = kills.get("kills"), sum(abused.get("abuses", {}).values())
+    lost_in_histories = sum("I2:" in one or "I3:" in one for one in played.get("breaches", ()))
+    undone = sum(kills.get(name, 0) for name in ("forgotten", "doubled", "left_open"))
+    histories = played.get("histories")
     return [
-        zero("acknowledged events lost, process kills under load", total("lost") if kills else None, kills, 400, 1000, "kills"),
-        zero("acknowledged events lost, simulated crashes", lost_in_histories, played.crashes, 5000, 100_000, "crashes"),
-        zero("invariants broken, histories", len(played.breaches), played.histories, 1, 100_000, "histories"),
-        zero("approval races with other than one winner", raced.not_one_winner if raced else None, raced and raced.races, 5000, 50_000, "races"),
-        zero("losers not told who and when", raced.losers_without_a_name if raced else None, raced and raced.decisions, 5000, 50_000, "decisions"),
-        zero("approval abuses executed", len(abused.executed) if abused else None, abused and sum(abused.abuses.values()), 10_000, 100_000, "abuses"),
-        zero("approval abuses not on record", abused.not_on_record if abused else None, abused and sum(abused.abuses.values()), 10_000, 100_000),
-        zero("work done while isolated, histories", played.escaped, played.histories, 1, 100_000, "histories"),
-        zero("agents let through after a kill", total("escaped") if kills else None, kills, 400, 1000, "kills"),
-        zero("requests forgotten, effects doubled, plans left, kills", total("forgotten") + total("doubled") + total("left_open"), kills, 400, 1000),
-        zero("5xx answers in fuzzed calls", calls and calls["server_errors"], calls and calls["calls"], 5000, 50_000, "calls"),
-        within("restart to containment in force, 100,000 events", speeds["restart_s"], 2.0, 0.5, "s"),
-        within("the same without a snapshot", speeds["restart_whole_fold_s"], 2.0, 0.5, "s"),
-        within("replay with chain check", speeds["replay_events_per_s"], 60_000, 150_000, "events per CPU s", more=True),
-        within("memory growth over simulated days", memory and memory["grown_mib"], 5.0, 1.0, "MiB"),
+        zero("acknowledged events lost, process kills under load", kills.get("lost"), killed, 400, 1000, "kills"),
+        zero("acknowledged events lost, simulated crashes", lost_in_histories, played.get("crashes"), 5000, 100_000, "crashes"),
+        zero("invariants broken, histories", len(played.get("breaches", ())), histories, 1, 100_000, "histories"),
+        zero("approval races with other than one winner", raced.get("not_one_winner"), raced.get("races"), 5000, 50_000, "races"),
+        zero("losers not told who and when", raced.get("losers_without_a_name"), raced.get("decisions"), 5000, 50_000, "decisions"),
+        zero("approval abuses executed", len(abused.get("executed", ())), abuses_tried, 10_000, 100_000, "abuses"),
+        zero("approval abuses not on record", abused.get("not_on_record"), abuses_tried, 10_000, 100_000, "abuses"),
+        zero("work done while isolated, histories", played.get("escaped"), histories, 1, 100_000, "histories"),
+        zero("agents let through after a kill", kills.get("escaped"), killed, 400, 1000, "kills"),
+        zero("requests forgotten, effects doubled, plans left, kills", undone, killed, 400, 1000, "kills"),
+        zero("5xx answers in fuzzed calls", calls.get("server_errors"), calls.get("calls"), 5000, 50_000, "calls"),
+        within("restart to containment in force, 100,000 events", speeds.get("restart_s"), 2.0, 0.5, "s"),
+        within("the same without a snapshot", speeds.get("restart_whole_fold_s"), 2.0, 0.5, "s"),
+        within("replay with chain check", speeds.get("replay_events_per_s"), 60_000, 150_000, "events per CPU s", more=True),
+        within("memory growth, an hour of work", memory.get("grown_mib"), 5.0, 1.0, "MiB"),
     ]
 
 
@@ -338,18 +377,24 @@ def main() -> int:
     parser.add_argument("--abuses", type=int)
     parser.add_argument("--fuzz", type=int)
     parser.add_argument("--days", type=float)
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=list(PARTS))
     parser.add_argument("--json", action="store_true", help="JSON on standard output instead of the table")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "out" / "reliability.json")
     asked = parser.parse_args()
     chosen = {name: getattr(asked, name) for name in asdict(PRESETS["ci"]) if getattr(asked, name) is not None}
-    measured = measure(Sizes(**{**asdict(PRESETS[asked.preset]), **chosen}))
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
-    asked.out.write_text(json.dumps(measured, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    figures = [Figure(**one) for one in measured["figures"]]
-    print(json.dumps(measured, ensure_ascii=False) if asked.json else table(figures))
-    for trouble in [*measured["histories"]["breaches"], *measured["kills"]["troubles"]][:20]:
-        told(trouble)
-    return 1 if any(one.holds is False for one in figures) else 0
+    sizes = Sizes(**{**asdict(PRESETS[asked.preset]), **chosen})
+    document = assembled({})
+    for name in asked.only:
+        if PARTS[name][0](sizes):
+            document = write_part(asked.out, name, run_part(name, sizes))
+            told(f"{name} done")
+    print(json.dumps(document, ensure_ascii=False) if asked.json else table([Figure(**one) for one in document["figures"]]))
+    for name, part in document["parts"].items():
+        for trouble in [part.get("failed"), *part.get("found", {}).get("breaches", ()), *part.get("found", {}).get("troubles", ())][:20]:
+            if trouble:
+                told(f"{name}: {trouble}")
+    failed = any("failed" in part for part in document["parts"].values())
+    return 1 if failed or any(one["holds"] is False for one in document["figures"]) else 0
 
 
 if __name__ == "__main__":

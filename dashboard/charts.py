@@ -121,8 +121,8 @@ def _course(site: Site, projection: Projection, agent: AgentState, start_us: int
     state = projection.state
     own = [one for one in state.incidents.values() if agent.agent_id in one.agents and (one.closed_at_us or end_us) >= start_us]
     spans: list[Document] = [{"kind": "sick", "from_us": one.onset_us, "to_us": one.closed_at_us, "text": one.incident_id} for one in own]
-    with site.sources.journal() as journal:
-        spans += _held_and_tried(journal.read(projection.run_id, limit=state.seq), agent.agent_id)
+    with site.concerning(projection, [agent.agent_id]) as journal:
+        spans += _held_and_tried(journal.read(projection.run_id), agent.agent_id)
     marks = [mark for one in own for mark in _marks(one)]
     return {
         "marks": [one for one in marks if start_us <= one["at_us"] <= end_us],

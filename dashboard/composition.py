@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from dashboard.places import APART
 from immune.bootstrap import open_stores_read_only
 from immune.core.commands import Principal
 from immune.errors import ImmuneError, StoreUnavailableError, UnknownIdError
@@ -37,6 +38,11 @@ class Sources:
     def poll_s(self) -> float:
         """How often the journal is looked at: a file costs microseconds, a server a request."""
         return 0.05 if self.influx is None else 1.0
+
+    @property
+    def apart(self) -> int:
+        """Seqs closer than this are read in one go: a file gives single events quickly, a server everything at once."""
+        return APART if self.influx is None else 2**62
 
     def journal_mark(self) -> tuple[int, int] | None:
         """Which file the journal is; another one after it was moved away or restored."""

@@ -89,8 +89,8 @@ def incident_story(ask: Ask, projection: Projection) -> Document:
     """Everything about one incident: evidence, decisions, who, effect, course."""
     state, incident = projection.state, incident_of(ask, projection)
     plans = [plan for plan in state.plans.values() if plan.incident_id == incident.incident_id]
-    with ask.site.sources.journal() as journal:
-        events = journal.read(projection.run_id, after_seq=incident.opened_seq - 1, limit=state.seq - incident.opened_seq + 1)
+    with ask.site.concerning(projection, [incident.incident_id, *incident.agents]) as journal:
+        events = journal.read(projection.run_id, after_seq=incident.opened_seq - 1)
         own = [one for one in events if one.correlation_id == incident.incident_id or one.seq == incident.opened_seq]
     timeline = []
     for envelope in own:

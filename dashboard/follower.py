@@ -166,16 +166,20 @@ class Follower:
             self._caught_up = True
             return
         behind = state.seq
+        tail: deque[Envelope] = deque(maxlen=EVENTS_KEPT)
         while envelopes := list(journal.read(run_id, after_seq=state.seq, limit=EVERY)):
             state = fold(state, envelopes)
             following.history.note(state, envelopes)
-            following.events.extend(event_document(one) for one in envelopes)
             if self._caught_up:
+                following.events.extend(event_document(one) for one in envelopes)
                 self._publish(replace(following.projection, state=state), envelopes, behind)
                 behind = state.seq
+            else:
+                tail.extend(envelopes)
             if self.closing.is_set():
                 return
         if not self._caught_up:
+            following.events.extend(event_document(one) for one in tail)
             # a run that is read from its beginning shows itself when it is read to its end, never as it was half way
             self._publish(replace(following.projection, state=state), [], behind)
         self._caught_up = True

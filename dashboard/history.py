@@ -6,6 +6,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from dashboard.places import Places
 from immune.core.events import Envelope
 from immune.core.fold import fold
 from immune.core.state import RunState
@@ -20,18 +21,20 @@ Read = Callable[[int, int], Iterable[Envelope]]
 class History:
     """States of one run at intervals. When `KEPT_MAX` are kept, every other one goes and the interval doubles.
 
-    `times_us` holds the time of every event, by seq - 1: what a slider over time needs.
+    `times_us` holds the time of every event, by seq - 1: what a slider over time needs. `places` knows where something is told of.
     """
 
     def __init__(self) -> None:
         self.every = EVERY
         self.times_us = array("q")
+        self.places = Places()
         self._seqs: list[int] = [0]
         self._states: list[RunState] = [RunState()]
 
     def note(self, state: RunState, envelopes: Sequence[Envelope]) -> None:
         """Remember what was just folded into `state`; batches should not be much longer than `EVERY`."""
         self.times_us.extend(envelope.at_us for envelope in envelopes)
+        self.places.note(envelopes)
         if state.seq - self._seqs[-1] >= self.every:
             self._seqs.append(state.seq)
             self._states.append(state)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from dashboard.daemonlink import DaemonLink
 from dashboard.documents import FleetList
 from dashboard.follower import Follower
 from dashboard.history import History, in_batches
+from dashboard.places import Concerning
 from dashboard.problems import ProblemError
 from dashboard.projection import Projection
 from dashboard.sessions import Sessions
@@ -106,6 +108,13 @@ class Site:
         """Whether orders for this run can be given now: the daemon runs exactly this one."""
         status = self.daemon.status
         return status.up and status.run_id == run_id
+
+    @contextmanager
+    def concerning(self, projection: Projection, keys: Iterable[str]) -> Iterator[Concerning]:
+        """The journal of a moment, as far as it concerns these subjects, incidents, plans, requests, containments or tasks."""
+        places = self.history_of(projection.run_id).places
+        with self.sources.journal() as journal:
+            yield Concerning(journal, places, keys, last=projection.state.seq, apart=self.sources.apart)
 
     # -- other runs, other moments ---------------------------------------------------------------------------------------
 

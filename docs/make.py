@@ -78,6 +78,50 @@ severity like any other, and a person is not led astray by a wrong name.
 """
 
 
+NEIGHBOURS = """
+# What follows says where things are. It is no part of the policy, and without it there is neither a mirror nor a message.
+# Take away the first # of the lines that you want.
+
+# InfluxDB 2, where vitals and journal are mirrored: docs/influxdb.md. INFLUXDB_V2_URL, _ORG, _TOKEN and _BUCKET come before these.
+#[influx]
+#url = "http://127.0.0.1:8086"
+#org = "immune"
+# better by the environment (INFLUXDB_V2_TOKEN) than in a file
+#token = ""
+#bucket = "immune"
+# what may wait on the disk while the server is away; beyond it the oldest goes, and is counted
+# 1 to 1000000 (MB); default 2048
+#spool_mb = 2048
+
+# Who is told of what: docs/notifications.md. One table for each channel.
+#[[notify]]
+#name = "on-call"
+# webhook, or apprise (pip install 'immune[notify]'): mail, chats, pagers
+#kind = "webhook"
+# or url_file, or url where the address holds no secret
+#url_env = "ONCALL_WEBHOOK"
+# or secret_file; with neither the message is not signed
+#secret_env = "ONCALL_SECRET"
+# left out: all of them
+#tells = ["approval", "isolation", "brake", "not_enforced", "task", "exhausted", "expired", "stalled"]
+# 0 to 10; what is less grave is not for this channel
+#min_severity = 5
+# more than 0: hears only of what waits for an answer and has had none for so long (s)
+#after_s = 0
+# what still waits is told again, ten times at most (s); 0 never
+#repeat_s = 1800
+# hours of the local day in which only what is graver than quiet_min_severity comes at once
+#quiet = "22:00-07:00"
+#zone = "Europe/Berlin"
+#quiet_min_severity = 8
+# a webhook may call this machine, the inner network
+#allow_loopback = false
+#allow_private = false
+# for one try; there are four (s)
+#timeout_s = 10
+"""
+
+
 def policy_page() -> str:
     """docs/policy.md: every key with unit, range, default and reason."""
     parts = [POLICY_HEAD]
@@ -158,7 +202,7 @@ def pages() -> dict[Path, str]:
         ROOT / "docs" / "infections.md": infections_page(),
         ROOT / "docs" / "observability.md": observability_page(),
         ROOT / "docs" / "reliability.md": _catalogue_of_faults().page(),
-        ROOT / "immune.toml.example": render_policy(Policy()),
+        ROOT / "immune.toml.example": render_policy(Policy()) + NEIGHBOURS,
     }
 
 

@@ -167,9 +167,7 @@ def _run(choices: Choices, stores: Stores) -> dict[str, Any]:
             tell_all(panel, choices.out)
     fleet.truth.unseal()
     more = {} if choices.influx is None else {"influx": held_against(choices.influx, stores, choices.run_id)}
-    return write_reports(
-        choices.out, engine, stores, fleet, seed=choices.seed, duration_s=choices.duration_s, share_max=witness.share_max, more=more
-    )
+    return write_reports(choices.out, engine, stores, fleet, seed=choices.seed, duration_s=choices.duration_s, share_max=witness.share_max, more=more)
 
 
 @asynccontextmanager

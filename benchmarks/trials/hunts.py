@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -29,16 +30,19 @@ def strong(seed: int, history: int, shape: str = "deploys", *, beside: bool = Fa
     return hunt(fleet, faults, dict.fromkeys(STRONG, SOON), beside=beside, river=river)
 
 
-def from_birth(seed: int) -> dict[str, Any]:
-    """Agents that are sick from their first sample on, among 46 healthy ones of the same types: no row of the table; caught against their type?"""
+def from_birth(seed: int, joins: int) -> dict[str, Any]:
+    """Agents that join at second `joins` and are sick from their first sample on, among 46 healthy ones of the same types.
+
+    No row of the table; are they caught against their type?
+    """
     rng = np.random.default_rng([seed, 13])
     fleet = Fleet("lognormal", 48, seed)
     agents = rng.permutation(48)[:2]
     faults = [
-        Fault(kind="token_explosion", agent=int(agents[0]), start=0, size=8.0),
-        Fault(kind="error_burst", agent=int(agents[1]), start=0, size=1.5),
+        Fault(kind="token_explosion", agent=int(agents[0]), start=joins, size=8.0),
+        Fault(kind="error_burst", agent=int(agents[1]), start=joins, size=1.5),
     ]
-    return hunt(fleet, faults, {"token_explosion": 600, "error_burst": 600})
+    return hunt(fleet, faults, {"token_explosion": 600, "error_burst": 600}, joins=joins)
 
 
 def other_kinds(seed: int) -> dict[str, Any]:
@@ -101,14 +105,18 @@ def of_size(seed: int, factor: float) -> dict[str, Any]:
 
 
 def bad_values(seed: int) -> dict[str, Any]:
-    """The delays of a run with one NaN, one inf and one 1e30 before the faults, and of the same run without."""
+    """Delays with one NaN, one inf and one 1e30 before the faults; without them; and with these samples simply missing."""
     rng = np.random.default_rng([seed, 8])
     faults = [strong_fault("latency_spike", 0, 400, rng), strong_fault("token_explosion", 5, 410, rng)]
     limits = {fault.kind: 110 for fault in faults}
     clean = hunt(Fleet("deploys", 12, seed), faults, limits, bad={10_000: 0.0})
     dirty = hunt(Fleet("deploys", 12, seed), faults, limits, bad={200: np.nan, 250: np.inf, 300: 1e30})
-    pairs = zip(clean["delays"], dirty["delays"], strict=True)
-    return {"changes": [abs((a or 10_000) - (b or 10_000)) for (_, a), (_, b) in pairs]}
+    missing = hunt(Fleet("deploys", 12, seed), faults, limits, bad={200: np.nan, 250: None, 300: None})
+
+    def changes(other: dict[str, Any]) -> list[int]:
+        return [abs((a or 10_000) - (b or 10_000)) for (_, a), (_, b) in zip(other["delays"], dirty["delays"], strict=True)]
+
+    return {"changes": changes(clean), "beyond_missing": changes(missing)}
 
 
 def sustained(seed: int) -> dict[str, Any]:
@@ -130,15 +138,16 @@ def hunt(
     faults: list[Fault],
     limits: dict[str, int],
     *,
-    bad: dict[int, float] | None = None,
+    bad: Mapping[int, float | None] | None = None,
     beside: bool = False,
     river: bool = False,
     tasks_after: int = 0,
+    joins: int = 0,
 ) -> dict[str, Any]:
     """Delays in samples of each fault (None: not within its limit), what it was called, who else was blamed, and the rivals' delays.
 
     limits: samples by kind · beside: the simple rules watch too, with `river` river's as well · bad: latencies of agent 0 by tick, before the intake
-    · tasks_after: the limit is so many tasks instead.
+    (None: no sample) · tasks_after: the limit is so many tasks instead · joins: the sick send nothing before this second.
     """
     sentinel = sentinel_over(fleet.roster, fleet.lexicon)
     intake = Intake(fleet.roster, SCHEMA, max_skew_us=US)
@@ -153,10 +162,13 @@ def hunt(
     tasks, enough = Counter[int](), dict[int, int]()
     ticks = max(fault.start + (4 * limits[fault.kind] if tasks_after else limits[fault.kind]) for fault in faults)
     for t, sound in struck(fleet, faults, ticks):
-        batch, now_us = sound, START_US + t * US
+        batch, now_us = sound if t >= joins else sound.take(~np.isin(sound.agent, list(sick))), START_US + t * US
         if bad is not None:
-            if t in bad:
-                batch.values[0, LATENCY] = bad[t]
+            value = bad.get(t, 0.0)
+            if value is None:
+                batch = batch.take(batch.agent > 0)
+            elif t in bad:
+                batch.values[0, LATENCY] = value
             batch = intake.screen(batch, now_us).batch
         for finding in blamed(found := sentinel.observe(batch, now_us)):
             fault = sick.get(finding.agent)

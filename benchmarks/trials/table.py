@@ -225,21 +225,24 @@ def _slow(found: Parts) -> Iterator[Row]:
 def _lasting(found: Parts) -> Iterator[Row]:
     if parts := found.get("sustained"):
         yield _share_row("fault still an alarm after an hour", 1.0, 1.0, sum(p["held"] for p in parts), sum(p["faults"] for p in parts))
-    if parts := found.get("from birth"):
+    for name, words in (("from birth", "in a fleet that starts with it"), ("born later", "joining a fleet known for 15 minutes")):
+        if not (parts := found.get(name)):
+            continue
         delays = [delay for part in parts for _, delay in part["delays"]]
         caught = [delay for delay in delays if delay]
         yield Row(
-            measure="sick from the first sample on, among peers: found within 600 samples",
+            measure=f"sick from the first sample on, {words}: found within 600 samples",
             measured=f"{len(caught)} of {len(delays)}" + (f"; median {np.median(caught):.0f} samples" if caught else ""),
             numbers={"value": len(caught) / len(delays)},
         )
     if parts := found.get("bad values"):
         changes = [change for part in parts for change in part["changes"]]
+        beyond = [change for part in parts for change in part["beyond_missing"]]
         yield Row(
             measure="one NaN, inf and 1e30 change a later delay by",
             must="0",
             goal="0",
-            measured=f"{max(changes)} samples, largest of {len(changes)} faults",
+            measured=f"{max(changes)} samples, largest of {len(changes)} faults; {max(beyond)} beyond what these samples missing changes",
             must_met=max(changes) == 0,
             goal_met=max(changes) == 0,
         )

@@ -56,8 +56,10 @@ def log_in(ask: Ask) -> Response:
     if given is None or principal is None:
         site.tries.take(address, now_us)
         site.counters.failed_logins += 1
-        what = "this link was used already, or is too old" if ask.text("link") else "this is not valid"
-        raise ProblemError(401, what, way_out="ask for a new link, or log in with your token")
+        if ask.text("link"):
+            way_out = "log in with your name and password, or a token; the page it meant opens then"
+            raise ProblemError(401, "this link was used already, or is too old", way_out=way_out)
+        raise ProblemError(401, "this is not valid", way_out="check name and password, or the token; after several tries you must wait a moment")
     site.counters.logins += 1
     secret, session = site.sessions.open(principal.name, given[1])
     ask.principal, ask.session = principal, session

@@ -118,10 +118,10 @@ def _learning(ask: Ask, projection: Projection, agent: AgentState) -> Document:
     return {"learning": agent.health == "learning", "samples": samples, "needed": needed}
 
 
-def _timeline(ask: Ask, projection: Projection, agent: AgentState, incidents: set[str], limit: int = 300) -> list[Document]:
-    with ask.site.sources.journal() as journal:
-        events = journal.read(projection.run_id, limit=projection.state.seq)
-        own = [one for one in events if one.subject == agent.agent_id or one.correlation_id in incidents]
+def _timeline(ask: Ask, projection: Projection, agent: AgentState, incidents: set[str], limit: int = 200) -> list[Document]:
+    with ask.site.concerning(projection, [agent.agent_id, *incidents]) as journal:
+        near, _ = journal.newest(projection.run_id, projection.state.seq + 1, limit + 50)
+    own = [one for one in near if one.subject == agent.agent_id or one.correlation_id in incidents]
     return [documents.event_document(one) for one in own[-limit:]][::-1]
 
 

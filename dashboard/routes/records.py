@@ -11,6 +11,7 @@ from dashboard import documents
 from dashboard.downloads import with_csv
 from dashboard.policies import policy_document
 from dashboard.problems import ProblemError
+from dashboard.projection import Projection
 from dashboard.routes.reading import reading
 from dashboard.routing import Ask, Route, document
 from immune.core.events import Envelope, iso
@@ -22,6 +23,8 @@ from immune.reports.sentences import say
 JOURNAL_PAGE = 200
 JOURNAL_PAGE_MAX = 2000
 SCAN_MAX = 20_000
+SCAN_STEP = 500
+MARKS_MAX = 500
 Document = dict[str, Any]
 
 
@@ -34,20 +37,40 @@ def list_journal(ask: Ask) -> Response:
     limit = ask.whole("limit", JOURNAL_PAGE, 1, JOURNAL_PAGE_MAX)
     before = ask.whole("before", projection.state.seq + 1, 1, 2**62)
     wanted = _wanted(ask)
-    found: list[Document] = []
+    found: list[Envelope] = []
     low = min(before, projection.state.seq + 1)
-    scanned = 0
-    with ask.site.sources.journal() as journal:
-        while low > 1 and len(found) < limit and scanned < SCAN_MAX:
-            high, low = low, max(1, low - 500)
-            page = [one for one in journal.read(projection.run_id, after_seq=low - 1, limit=high - low) if wanted(one)]
-            scanned += high - low
-            found += [documents.raw_event(one) for one in reversed(page)]
+    concerned = [name for name in (ask.query("subject"), ask.query("incident")) if name]
+    if concerned:
+        found, low = _of_concerned(ask, projection, concerned[-1], low, limit, wanted)
+    else:
+        scanned = 0
+        with ask.site.sources.journal() as journal:
+            while low > 1 and len(found) < limit and scanned < SCAN_MAX:
+                high, low = low, max(1, low - max(limit, SCAN_STEP))
+                page = [one for one in journal.read(projection.run_id, after_seq=low - 1, limit=high - low) if wanted(one)]
+                scanned += high - low
+                found += page[::-1]
     rest = len(found) > limit or low > 1
     found = found[:limit]
-    last = found[-1]["seq"] if len(found) == limit else low
+    last = found[-1].seq if len(found) == limit else low
     kinds = sorted({one["kind"] for one in ask.site.follower.recent_events()})
-    return with_csv(ask, documents.list_document(projection, "events", found, next_before=last if rest else None, kinds=kinds), "journal")
+    return with_csv(
+        ask,
+        documents.list_document(projection, "events", [documents.raw_event(one) for one in found], next_before=last if rest else None, kinds=kinds),
+        "journal",
+    )
+
+
+def _of_concerned(
+    ask: Ask, projection: Projection, name: str, before: int, limit: int, wanted: Callable[[Envelope], bool]
+) -> tuple[list[Envelope], int]:
+    """What concerns a subject or an incident, the newest first, one more than asked for if there is; and how far down that is everything."""
+    found: list[Envelope] = []
+    with ask.site.concerning(projection, [name]) as journal:
+        while before > 1 and len(found) <= limit:
+            page, before = journal.newest(projection.run_id, before, SCAN_STEP)
+            found += [one for one in reversed(page) if wanted(one)]
+    return found, before
 
 
 def _wanted(ask: Ask) -> Callable[[Envelope], bool]:
@@ -80,7 +103,8 @@ def show_why(ask: Ask) -> Response:
     """The chain behind an event, incident, plan, request, containment or agent, in words."""
     projection = ask.projection
     try:
-        with ask.site.sources.journal() as journal:
+        incidents = (one.incident_id for one in projection.state.incidents.values() if ask.id in one.agents)
+        with ask.site.concerning(projection, [ask.id, *incidents]) as journal:
             return document(ask, explain(journal, projection.state, ask.id))
     except UnknownIdError as error:
         raise ProblemError(404, error.what, field="id", value=ask.id, way_out=error.way_out) from None
@@ -139,8 +163,8 @@ def show_times(ask: Ask) -> Response:
     times_us = ask.site.history_of(projection.run_id).times_us
     marks = [
         {"at": shared.when(one.opened_at_us), "seq": one.opened_seq, "id": one.incident_id, "severity": round(one.peak_severity, 2)}
-        for one in projection.state.incidents.values()
-    ][-500:]
+        for one in list(projection.state.incidents.values())[-MARKS_MAX:]
+    ]
     first, last = (times_us[0], times_us[-1]) if len(times_us) else (0, 0)
     return document(
         ask,

@@ -13,7 +13,8 @@ import math
 import types
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from operator import attrgetter
+from itertools import repeat
+from operator import attrgetter, call
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from immune.errors import InputError
@@ -55,7 +56,12 @@ def decode(cls: type[D], content: bytes) -> D:
 def parse(content: bytes) -> Any:
     """The JSON value in these bytes. Raises InputError for anything else, NaN and infinity included."""
     try:
-        return _DECODER.decode(content.decode("utf-8", "surrogatepass"))
+        text = content.decode("utf-8", "surrogatepass")
+        if text[:1] == "{":  # our own writing has no white space around it: past the search for it
+            value, end = _DECODER.raw_decode(text)
+            if end == len(text):
+                return value
+        return _DECODER.decode(text)
     except ValueError as error:
         raise InputError(f"this is not JSON: {error}") from None
 
@@ -90,8 +96,7 @@ def changed(old: D, **changes: Any) -> D:
     cls = type(old)
     names, puts, by_name = _slots(cls)  # type: ignore[arg-type]
     made = object.__new__(cls)
-    for put, value in zip(puts, names(old), strict=True):
-        put(made, value)
+    any(map(call, puts, repeat(made), names(old)))  # writing a slot gives None: any() goes through them all, without a loop of ours
     for name, value in changes.items():
         by_name[name](made, value)
     return made

@@ -26,7 +26,7 @@ ROOM = 4
 def forget_ended(draft: StateDraft) -> None:
     """Let go of the oldest ended things of every kind that has too many. To be called after each event of `GROWING`."""
     keep = draft.base.keep
-    if keep:
+    if keep and _too_many(draft, keep):
         needed = _Needed(draft)
         _trim(draft, "plans", draft.plans, needed.plan, keep)
         _trim(draft, "approvals", draft.approvals, needed.approval, keep)
@@ -35,6 +35,20 @@ def forget_ended(draft: StateDraft) -> None:
         _trim(draft, "incidents", draft.incidents, needed.incident, keep)
         _trim_first_come(draft, "memory", draft.memory, ROOM * keep)
         _trim_first_come(draft, "failed_here", draft.failed_here, ROOM * keep)
+
+
+def _too_many(draft: StateDraft, keep: int) -> bool:
+    """Whether anything is beyond its bound: asked after every growing event, and hardly ever so."""
+    most = keep + SLACK
+    return (
+        len(draft.plans) > most
+        or len(draft.approvals) > most
+        or len(draft.containments) > most
+        or len(draft.tasks) > most
+        or len(draft.incidents) > most
+        or len(draft.memory) > ROOM * keep
+        or len(draft.failed_here) > ROOM * keep
+    )
 
 
 class _Needed:

@@ -94,6 +94,8 @@ class OtelCompanion:
         self._spans_sent = self._snapshots_sent = self._failures = self._failed_in_a_row = 0
         self._metrics_due_us = clock.now_us() + min(round(settings.interval_s * US), 10 * US)
         self._retry_at_us = 0
+        self._under_way = False
+        """Stays so when `run` is cancelled while an errand hangs: the thread is not free, and hardly will be."""
         self._said_us = -SAY_EVERY_US
         self._trouble = ""
 
@@ -116,7 +118,7 @@ class OtelCompanion:
     async def close(self) -> None:
         """Send what is left within its short time, and let go of whatever hangs."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_TRY_S if self._failed_in_a_row else LAST_WORDS_S):
+            async with asyncio.timeout(LAST_TRY_S if self._failed_in_a_row or self._under_way else LAST_WORDS_S):
                 await self._last_words()
         self.courier.stop()
         if self._sink is not None:
@@ -179,7 +181,9 @@ class OtelCompanion:
     # -- the way there -------------------------------------------------------------------------------------------------
 
     async def _deliver(self, errand: Callable[[Sink], bool]) -> bool:
+        self._under_way = True
         arrived = await self.courier.send(lambda: errand(self._open_sink()))
+        self._under_way = False
         if arrived:
             self._recovered()
         else:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 from immune.core import acts
 from immune.core.events import Envelope, iso
 from immune.core.state import ApprovalState, ContainmentState, PlanState, RunState, TaskState
 from immune.errors import UnknownIdError
-from immune.ports import Journal
 from immune.reports.sentences import rule_of, say, version_of
 from immune.reports.sentences_acting import actor_words, clock
 from immune.reports.words import in_words
@@ -21,7 +21,15 @@ CARRIED = ("plan_id", "request_id", "containment_id", "task_id")
 """Fields by which an event belongs to a plan, a request, a containment or a task."""
 
 
-def explain(journal: Journal, state: RunState, subject: str) -> dict[str, Any]:
+class Reads(Protocol):
+    """What can be read as a journal is; who knows where to look may leave out what does not concern the question."""
+
+    def read(self, run_id: str, *, after_seq: int = 0, limit: int | None = None) -> Iterator[Envelope]:
+        """Events after a seq, in order."""
+        ...
+
+
+def explain(journal: Reads, state: RunState, subject: str) -> dict[str, Any]:
     """``{id, run_id, sentence, rule, policy_version, who, undo, chain: [{id, at, actor, kind, says, rule, body, hash}]}``. Raises UnknownIdError."""
     if subject in state.agents:
         chain, sentence = _of_agent(journal, state, subject), ""
@@ -66,12 +74,12 @@ def _link(e: Envelope) -> dict[str, Any]:
     }
 
 
-def _of_agent(journal: Journal, state: RunState, agent_id: str) -> list[Envelope]:
+def _of_agent(journal: Reads, state: RunState, agent_id: str) -> list[Envelope]:
     concerned = {i.incident_id for i in state.incidents.values() if agent_id in i.agents}
     return [e for e in journal.read(state.run_id) if e.subject == agent_id or e.correlation_id in concerned][-SHOWN_PER_AGENT:]
 
 
-def _causes(journal: Journal, state: RunState, seq: int) -> list[Envelope]:
+def _causes(journal: Reads, state: RunState, seq: int) -> list[Envelope]:
     if not 1 <= seq <= state.seq:
         raise UnknownIdError("no such event in this run", field="ID", value=f"e{seq}", way_out=f"events go from e1 to e{state.seq}")
     chain: list[Envelope] = []
@@ -88,7 +96,7 @@ def _carried(envelope: Envelope) -> set[str]:
     return {str(body[name]) for name in CARRIED if body.get(name)}
 
 
-def _carriers(journal: Journal, state: RunState, subject: str) -> list[Envelope]:
+def _carriers(journal: Reads, state: RunState, subject: str) -> list[Envelope]:
     """The events that carry an id, led by what caused the first of them."""
     carriers = [e for e in journal.read(state.run_id) if subject in _carried(e)]
     return [*_causes(journal, state, carriers[0].seq)[:-1], *carriers] if carriers else []

@@ -156,6 +156,7 @@ def stage(tmp_path, chromium):
 
     async def live() -> None:
         async with daemon(tmp_path, on_disk=True, clock=HandClock(SystemClock().now_us())) as made:
+            await made.tick()  # a daemon that has not ticked is not ready, and its pages are not live
             shown.made, shown.loop = made, asyncio.get_running_loop()
             started.set()
             await asyncio.to_thread(done.wait)
@@ -164,7 +165,7 @@ def stage(tmp_path, chromium):
     thread.start()
     assert started.wait(DEADLINE_S)
     shown.start()
-    shown.wait(lambda: shown.served.site.projection.state.seq > 0 and shown.served.site.daemon.status.word != "away")
+    shown.wait(lambda: shown.served.site.projection.state.seq > 0 and shown.served.site.daemon.status.word == "up")
     yield shown
     shown.stop()
     done.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from immune.api.server import serve
 from tests.browser.conftest import WIDE
 from tests.integration.daemon_kit import open_incident, open_request
 
@@ -102,3 +103,36 @@ def test_what_is_said_while_the_daemon_is_away_and_back(stage, tab):
     stage.do(lambda made: made.server.close())
     page.locator("#banners", has_text="the daemon is away").wait_for()
     assert page.locator("article").count() == 1
+
+
+def test_an_open_page_goes_on_after_a_restart_of_the_daemon_with_everything_once(stage, tab):
+    request = stage.do(lambda made: open_request(made, "before-1"))
+    watched = tab(stage.url)
+    page = watched.page
+    page.goto(stage.url + stage.link("approver"))
+    page.wait_for_url("**/fleet")
+    watched.loaded()
+    page.evaluate("window.kept = true")
+    page.locator("#live-chip", has_text="live").wait_for()
+    stage.do(lambda made: made.server.close())
+    page.locator("#banners", has_text="the daemon is away").wait_for()
+
+    async def back(made):
+        made.engine.start(made.clock.now_us())
+        made.server = await serve(made.api, port=0, data_dir=stage.folder)
+
+    stage.do(back)
+    page.locator("#banners", has_text="the daemon is away").wait_for(state="detached")
+    stage.do(lambda made: open_incident(made, "after-1"))
+    page.get_by_role("link", name="after-1", exact=True).first.wait_for()
+    assert page.evaluate("window.kept")
+    page.locator("#live-chip", has_text="live").wait_for()
+    shown = page.evaluate(
+        "[...document.querySelectorAll('[data-key]')].map((one) => [one.parentElement.id || one.parentElement.className, one.dataset.key])"
+    )
+    assert len({tuple(one) for one in shown}) == len(shown), "something is shown twice"
+    watched.open("/approvals")
+    page.get_by_role("button", name="Approve", exact=True).click()
+    page.locator("#ask-ok").click()
+    page.get_by_role("button", name="Undo").wait_for()
+    assert stage.made.engine.state.approvals[request["id"]].decided_by == "person:approver"

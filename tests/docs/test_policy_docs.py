@@ -1,12 +1,17 @@
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
 
+from immune.clock import VirtualClock
+from immune.core.notices import NOTICE_KINDS
 from immune.core.policy import Policy
 from immune.core.policy_file import policy_keys, read_policy
 from immune.core.severity import severity
 from immune.infections import CATALOGUE
+from immune.notify.config import KEYS, load_channels
+from immune.settings import load_influx
 from tests.unit.test_severity import seen
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +52,24 @@ def test_every_infection_has_its_heading_and_its_file():
 def test_the_example_is_a_valid_policy_and_the_default_one():
     text = (ROOT / "immune.toml.example").read_text(encoding="utf-8")
     assert read_policy(text, "immune.toml.example") == Policy()
+
+
+def test_the_examples_of_neighbouring_tables_are_valid_once_they_are_wanted(tmp_path):
+    text = (ROOT / "immune.toml.example").read_text(encoding="utf-8")
+    wanted = tmp_path / "immune.toml"
+    wanted.write_text(re.sub(r"^#(?=[^ \n])", "", text, flags=re.MULTILINE), encoding="utf-8")
+    influx = load_influx(config=wanted, environment={})
+    assert (influx.url, influx.org, influx.bucket, influx.spool_mb) == ("http://127.0.0.1:8086", "immune", "immune", 2048)
+    [on_call] = load_channels(wanted, VirtualClock(0), {"ONCALL_WEBHOOK": "https://example.org/hook", "ONCALL_SECRET": "0" * 32})
+    assert on_call.channel.name == "on-call"
+    assert on_call.channel.kinds == NOTICE_KINDS
+    assert read_policy(wanted.read_text(encoding="utf-8"), "immune.toml") == Policy()
+
+
+def test_every_key_of_the_neighbouring_tables_is_in_the_example():
+    text = (ROOT / "immune.toml.example").read_text(encoding="utf-8")
+    missing = [key for key in KEYS if not re.search(rf"\b{key}\b", text)]
+    assert not missing
 
 
 def test_the_severities_that_the_page_quotes_are_what_the_formula_gives():

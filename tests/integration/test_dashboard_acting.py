@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 from immune.core import acts
 from immune.core.decision import Decision
@@ -12,6 +15,8 @@ from tests.integration.daemon_kit import open_incident, open_request
 from tests.integration.dashboard_kit import dashboard
 
 US = 1_000_000
+ROOT = Path(__file__).resolve().parents[2]
+PASSWORD = "a long password of hers"
 
 
 def lasting(made, request):
@@ -191,12 +196,61 @@ async def test_buttons_say_why_they_cannot_be_pressed(tmp_path):
         assert (await viewer.post(f"/api/approvals/{request['id']}/approve", {"plan_hash": request["plan_hash"]})).status == 403
 
 
-async def test_people_log_in_with_a_password_that_the_daemon_checks(tmp_path):
+def add_person(folder, name, role):
+    """As an admin does it, in a process of its own."""
+    command = [sys.executable, "-m", "immune", "people", "add", name, "--role", role, "--password-stdin", "--data-dir", str(folder)]
+    subprocess.run(command, cwd=ROOT, input=PASSWORD + "\n", text=True, check=True, capture_output=True, timeout=60)
+
+
+async def test_a_person_logs_in_with_a_password_and_what_they_decide_has_their_name(tmp_path):
+    async with dashboard(tmp_path, login=True) as shown:
+        await asyncio.to_thread(add_person, tmp_path, "ada", "approver")
+        request = open_request(shown.daemon)
+        await shown.caught_up()
+        person = shown.page()
+        for name, password in (("ada", "not her password at all"), ("nobody", PASSWORD)):
+            wrong = await person.login(name=name, password=password)
+            assert (wrong.status, wrong.document["detail"].partition(";")[0]) == (401, "this is not valid")
+            assert password not in wrong.text
+        assert (await person.get("/api/agents")).status == 401
+        answer = await person.login(name="ada", password=PASSWORD)
+        assert (answer.status, answer.document["name"], answer.document["role"]) == (200, "ada", "approver"), answer.text
+        assert "HttpOnly" in answer.headers["Set-Cookie"]
+        assert (await person.get("/api/session")).document["name"] == "ada"
+        path = f"/api/approvals/{request['id']}/approve"
+        decided = await person.post(path, {"plan_hash": request["plan_hash"]})
+        assert decided.status == 200, decided.text
+        granted = shown.daemon.events("approval_granted")[0]
+        assert granted.actor == "person:ada"
+        token = next(iter(shown.served.site.sessions._sessions.values())).token
+        assert (await person.post("/api/logout")).status == 200
+        assert (await person.get("/api/agents")).status == 401
+        assert (await shown.page(token).get("/api/agents")).status == 401, "the daemon's session ended, too"
+
+
+async def test_a_person_who_may_only_look_is_told_which_role_decides(tmp_path):
     async with dashboard(tmp_path) as shown:
+        await asyncio.to_thread(add_person, tmp_path, "grace", "viewer")
+        request = open_request(shown.daemon)
+        await shown.caught_up()
+        person = shown.page()
+        assert (await person.login(name="grace", password=PASSWORD)).document["role"] == "viewer"
+        refused = await person.post(f"/api/approvals/{request['id']}/approve", {"plan_hash": request["plan_hash"]})
+        assert (refused.status, refused.document["field"]) == (403, "role")
+        assert "approver" in refused.document["detail"] + (refused.document["way_out"] or "")
+        actions = (await person.get(f"/api/approvals/{request['id']}")).document["actions"]
+        assert actions["approve"]["why"] == "the role viewer may not do this; ask for the role approver"
+
+
+async def test_who_guesses_passwords_waits_and_the_right_one_does_not_help_meanwhile(tmp_path):
+    async with dashboard(tmp_path) as shown:
+        await asyncio.to_thread(add_person, tmp_path, "ada", "approver")
         page = shown.page()
-        answer = await page.login(name="nobody", password="wrong password here")
-        # this daemon has no people; what it says is passed on
-        assert answer.status in {401, 404}
+        answers = [await page.login(name="ada", password=f"guess number {number}") for number in range(14)]
+        assert answers[0].status == 401
+        assert answers[-1].status == 429
+        assert int(answers[-1].headers["Retry-After"]) >= 1
+        assert (await page.login(name="ada", password=PASSWORD)).status == 429
 
 
 async def test_while_the_daemon_is_away_pages_go_on_say_so_and_nothing_is_done(tmp_path):

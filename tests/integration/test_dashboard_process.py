@@ -11,11 +11,15 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from dashboard.launch import DashboardChild
+from dashboard.site import STREAMS_MAX
 from immune.clock import SystemClock
 from immune.runtime.supervisor import Supervisor
+from tests.integration.daemon_kit import SystemTime, daemon, open_request
+from tests.integration.dashboard_kit import start as dashboard_start
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHIN_S = 20
@@ -66,6 +70,7 @@ def test_what_cannot_be_meant_is_refused_with_the_way_out(tmp_path, arguments, c
     assert says in " ".join(err.split())
 
 
+@pytest.mark.fault("F3")
 async def test_a_child_that_dies_is_started_again_and_goes_with_its_parent(tmp_path):
     heard: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
     failures = []
@@ -104,3 +109,77 @@ def test_it_goes_when_its_parent_was_killed(tmp_path):
     while (tmp_path / "dashboard.json").exists():
         assert clock.now_us() < until_us, f"process {pid} is still there"
         subprocess.run([sys.executable, "-c", ""], check=True)  # time passes
+
+
+@pytest.mark.fault("F56")
+async def test_however_busy_the_dashboard_is_the_daemon_answers_and_decides(tmp_path):
+    """Sixteen clients that never pause and every stream there is: they are the business of another process than the daemon's."""
+    async with daemon(tmp_path, on_disk=True, clock=SystemTime()) as made:
+        request = open_request(made)
+        process = launch("--data-dir", str(tmp_path), "--json", IMMUNE_DASHBOARD_PORT="0")
+        url = json.loads(await asyncio.to_thread(process.stdout.readline))["url"]
+        stop, asked = asyncio.Event(), []
+        try:
+            async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as crowd:
+
+                async def hammer():
+                    while not stop.is_set():
+                        async with crowd.get(url + "/api/agent?id=sick-1") as answer:
+                            await answer.read()
+                            asked.append(answer.status)
+
+                streams = [await crowd.get(url + "/api/stream") for _ in range(STREAMS_MAX)]
+                clients = [asyncio.create_task(hammer()) for _ in range(16)]
+                loop = asyncio.get_running_loop()
+                until = loop.time() + WITHIN_S
+                while len(asked) < 200:
+                    assert loop.time() < until
+                    await made.engine.tick(made.clock.now_us())
+                    status = await made.ask("GET", "/v1/status")
+                    assert (status.status, made.engine.trouble) == (200, "")
+                    await asyncio.wait(clients, timeout=0.05)
+                body = {"plan_hash": request["plan_hash"]}
+                decided = await made.ask("POST", f"/v1/approvals/{request['id']}/approve", body, who="approver")
+                assert decided.status == 200, decided.text
+                stop.set()
+                await asyncio.gather(*clients)
+                async with crowd.get(url + "/api/stream") as one_more:
+                    assert one_more.status == 503
+                for stream in streams:
+                    stream.close()
+            # refused with the way out is an answer, too; a failure is not
+            assert set(asked) <= {200, 429, 503}
+            assert asked.count(200) > 100
+        finally:
+            process.terminate()
+            await asyncio.to_thread(process.communicate)
+        assert process.returncode == 0
+
+
+@pytest.mark.fault("F3")
+async def test_a_dashboard_that_was_killed_leaves_the_daemon_alone_and_its_sessions_to_the_next(tmp_path):
+    async with daemon(tmp_path, on_disk=True, clock=SystemTime()) as made:
+        request = open_request(made)
+        first = await asyncio.to_thread(dashboard_start, tmp_path, made=made)
+        person = await first.browser("approver")
+        port, cookies, csrf = first.served.site.options.port, person.session.cookie_jar, person.csrf
+        saved = {cookie.key: cookie.value for cookie in cookies}
+        await first.close()
+        process = launch("--data-dir", str(tmp_path), "--json", "--port", str(port))
+        await asyncio.to_thread(process.stdout.readline)
+        process.kill()
+        await asyncio.to_thread(process.communicate)
+        await made.engine.tick(made.clock.now_us())
+        assert (await made.ask("GET", "/v1/status")).status == 200
+        again = launch("--data-dir", str(tmp_path), "--json", "--port", str(port))
+        url = json.loads(await asyncio.to_thread(again.stdout.readline))["url"]
+        try:
+            async with aiohttp.ClientSession(cookies=saved, cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+                path = f"{url}/api/approvals/{request['id']}/approve"
+                headers = {"X-CSRF-Token": csrf}
+                async with session.post(path, json={"plan_hash": request["plan_hash"]}, headers=headers) as answer:
+                    assert answer.status == 200, await answer.text()
+            assert made.events("approval_granted")[0].actor == "person:approver"
+        finally:
+            again.terminate()
+            await asyncio.to_thread(again.communicate)

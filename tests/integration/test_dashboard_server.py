@@ -113,6 +113,7 @@ async def test_a_port_that_is_taken_is_named(tmp_path):
             make_server(Options(data_dir=tmp_path, port=port), SystemClock())
 
 
+@pytest.mark.fault("F35")
 async def test_every_change_needs_a_name_its_role_its_page_and_its_origin(tmp_path):
     async with dashboard(tmp_path) as shown:
         nobody, person = shown.page(), await shown.browser("approver")
@@ -195,6 +196,7 @@ async def test_who_fails_too_often_waits(tmp_path):
         assert statuses[-1] == 429
 
 
+@pytest.mark.fault("F33")
 async def test_a_hostile_name_is_text_in_every_answer(tmp_path):
     async with dashboard(tmp_path) as shown:
         open_incident(shown.daemon, HOSTILE)

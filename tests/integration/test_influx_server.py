@@ -182,18 +182,25 @@ def test_no_event_and_no_vital_is_lost_or_doubled_when_daemon_and_server_are_kil
         target = server.target()
         data = tmp_path / "data"
         for round_ in range(3):
+            said = (tmp_path / f"daemon-{round_}.log").open("w+")
             daemon = subprocess.Popen(
                 [sys.executable, "main.py", "--simulate", "5", "--data-dir", str(data), "--port", "0"],
-                cwd=ROOT, env=environment(target), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                cwd=ROOT, env=environment(target), stdout=subprocess.DEVNULL, stderr=said,
             )  # fmt: skip
+
+            def while_alive(holds, daemon=daemon, said=said):
+                wait_until(lambda: daemon.poll() is not None or holds(), 120)
+                assert daemon.poll() is None, Path(said.name).read_text()[-2000:]
+
             try:
-                wait_until((data / "daemon.json").exists, 60)
-                wait_until(lambda: events_of(data) > 5, 60)
+                while_alive((data / "daemon.json").exists)
+                while_alive(lambda: events_of(data) > 5)
                 if round_ == 1:
                     server.kill()
                 enough = vitals_of(data) + 10
-                wait_until(lambda enough=enough: vitals_of(data) > enough, 30)
+                while_alive(lambda enough=enough: vitals_of(data) > enough)
             finally:
+                said.close()
                 daemon.send_signal(signal.SIGKILL)
                 daemon.wait()
             (data / "daemon.json").unlink()

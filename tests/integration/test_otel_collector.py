@@ -196,8 +196,33 @@ def test_a_daemon_with_a_dead_collector_ticks_on_and_stops_in_time(tmp_path, whe
         assert said.count("takes nothing") == 1, "once a minute at most"
         assert "Traceback" not in said
         assert "stopped in order" in said
-        assert seconds < SHUTDOWN_MUST_S
+        assert seconds < 2 * SHUTDOWN_MUST_S, "twice what an idle machine must reach"
         print(json.dumps({"protocol": protocol, "shutdown_s": round(seconds, 2)}))
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize(
+    "where", [pytest.param(nobody, marks=pytest.mark.fault("F21")), pytest.param(silent_listener, marks=pytest.mark.fault("F22"))]
+)
+def test_a_daemon_whose_collector_and_influxdb_are_both_away_stops_in_time_and_keeps_its_vitals(tmp_path, where):
+    with where() as collector, where() as influx:
+        settings = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector}",
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "2",
+            "INFLUXDB_V2_URL": f"http://127.0.0.1:{influx}",
+            "INFLUXDB_V2_ORG": "o",
+            "INFLUXDB_V2_TOKEN": "t",
+            "INFLUXDB_V2_BUCKET": "b",
+        }
+        with daemon(tmp_path, **settings) as process:
+            until(lambda: "does not take what it is given" in (tmp_path / "said").read_text(), "the trouble is said", 60)
+            seconds = stop(process)
+            said = (tmp_path / "said").read_text()
+    assert "Traceback" not in said
+    assert "stopped in order" in said
+    assert seconds < 2 * SHUTDOWN_MUST_S, "twice what an idle machine must reach"
+    assert any((tmp_path / "data" / "influx" / "spool").iterdir()), "what was not brought is on the disk"
+    print(json.dumps({"both": where.__name__, "shutdown_s": round(seconds, 2)}))
 
 
 def test_a_daemon_without_otel_settings_imports_no_sdk():

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from trials.watching import sentinel_over
+from workloads import START_US, STRONG, Fleet, strong_fault, struck
 
 from immune.core.evidence import Assessment
 from immune.core.sentinel import causes
@@ -147,3 +155,21 @@ def test_a_cause_is_not_named_after_the_cohort_that_happened_to_show_it_first() 
     after = run(watch, 120, 200, deploy([0, 4, 8, 1, 5, 2, 6, 3, 7], 121))
     assert alarms(after) == set()
     assert {(field, value) for _, field, value in causes_in(after[-20:])} == {("", "")}
+
+
+# -- singles
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [7000, 1070])
+def test_six_faults_at_once_in_a_fleet_of_24_share_no_cause_and_none_of_them_becomes_normal(seed: int) -> None:
+    """Each in its own way. Sums over services of three once carried a single sick agent, which was explained and then learned."""
+    rng = np.random.default_rng([seed, 10])
+    fleet = Fleet("diurnal", 24, seed)
+    faults = [strong_fault(kind, 3 * index, 900, rng) for index, kind in enumerate(STRONG)]
+    sentinel = sentinel_over(fleet.roster, fleet.lexicon)
+    found = [sentinel.observe(sample, START_US + t * 1_000_000) for t, sample in struck(fleet, faults, 1500)]
+    assert {fault.agent for fault in faults} <= alarms(found[-30:])
+    sick_explained = {f.explained_by for a in found for f in a.findings if f.explained_by and f.agent in {fault.agent for fault in faults}}
+    assert sick_explained == set()
+    assert not any(a.taken_over for a in found)

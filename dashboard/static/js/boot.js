@@ -2,9 +2,9 @@
 import { $, h, fill } from "./dom.js";
 import { get, post, loadSession, session } from "./api.js";
 import { askFor, toast } from "./dialogs.js";
-import { tickAges, time } from "./format.js";
-import { setQuery, run, at, stay } from "./moment.js";
-import { on, setPaused, startStream, live } from "./stream.js";
+import { standAt, tickAges, time } from "./format.js";
+import { isPast, setQuery, run, at, stay, twin } from "./moment.js";
+import { on, setPaused, setDaemon, startStream, live } from "./stream.js";
 import { startKeys } from "./keys.js";
 
 const title = document.title;
@@ -22,7 +22,7 @@ function theme() {
 async function who() {
   await loadSession();
   const out = h("button", { type: "button", onclick: async () => { await post("/api/logout"); location.reload(); } }, "Log out");
-  fill($("#who"), session.name ? [`${session.name} (${session.role}) `, out] : h("a.button", { href: `/login?next=${encodeURIComponent(location.pathname + location.search)}` }, "Log in"));
+  fill($("#who"), session.name ? [h("span.person", {}, `${session.name} (${session.role}) `), out] : h("a.button", { href: `/login?next=${encodeURIComponent(location.pathname + location.search)}` }, "Log in"));
   document.dispatchEvent(new CustomEvent("session", { detail: session }));
 }
 
@@ -45,8 +45,12 @@ export function showPending(count) {
   document.title = count ? `(${count}) ${title}` : title;
 }
 
+let told = {};
+let over = "";
 function banners(status) {
-  fill($("#banners"), (status.troubles ?? []).map((one) => h("div.banner", { dataset: { key: one.what } }, one.detail)), at() || run() ? h("div.banner", { dataset: { key: "past" } }, at() ? "You look at a moment that is over. " : "You look at another run. ", h("a", { href: location.pathname }, "Back to now")) : null);
+  told = status;
+  setDaemon(status.daemon?.status ?? "");
+  fill($("#banners"), (status.troubles ?? []).map((one) => h("div.banner", { dataset: { key: one.what } }, one.detail)), over && !isPast() ? h("div.banner", { dataset: { key: "over" } }, "This run is over; ages count from its end, ", time(over, { full: true }), ".") : null, at() || run() ? h("div.banner", { dataset: { key: "past" } }, at() ? "You look at a moment that is over. " : "You look at another run. ", h("a", { href: location.pathname }, "Back to now")) : null);
 }
 
 function navigation() {
@@ -67,7 +71,14 @@ on("change", (document_) => showPending(document_.stats.approvals.pending));
 on("reset", () => refreshPending());
 async function refreshPending() {
   const stats = await get("/api/stats").catch(() => null);
-  if (stats) showPending(stats.approvals.pending);
+  if (!stats) return;
+  showPending(stats.approvals.pending);
+  const shown = isPast() ? await get(twin("/api/stats")).catch(() => null) : stats;
+  if (!shown) return;
+  over = shown.ended_at ?? "";
+  standAt(isPast() || over ? shown.at : "");
+  banners(told);
+  tickAges();
 }
 setInterval(() => { if (!live.paused) tickAges(); }, 1000);
 addEventListener("popstate", () => location.reload());

@@ -1,12 +1,36 @@
 // Vitals as uPlot charts: line, learned band, marks, shading; the cursor is shared, a drag zooms and goes into the address.
 import { h } from "./dom.js";
+import { clock, figure } from "./format.js";
 import { setQuery } from "./moment.js";
 
+const HOUR = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hour12: false });
+const SHORT = new Intl.NumberFormat(undefined, { notation: "compact", maximumSignificantDigits: 3 });
 const plots = new Map();
-const HEIGHT = 160;
+const HEIGHT = 170;
+const LEGEND = [["line", "measured"], ["expected", "expected"], ["band", "learned band"], ["onset", "first symptom"], ["mark", "incident opened"], ["sick", "sick"], ["held", "contained"], ["trial", "healing on trial"]];
+
+function toolbar(again) {
+  const all = h("button", { type: "button", onclick: () => { setQuery({ from: "", to: "" }, { push: true }); again(); } }, "Newest 15 minutes");
+  return [all, h("span.quiet", {}, "Drag over a chart to zoom; the cursor is shared."), h("span.legend", {}, LEGEND.map(([key, says]) => h("span", {}, h("i", { class: `k-${key}`, "aria-hidden": "true" }), says)))];
+}
+
+// colours are read when a chart is made: another theme makes them anew
+new MutationObserver(forget).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", forget);
+let last = null;
+function forget() {
+  if (!last) return;
+  for (const { plot } of plots.values()) plot.destroy();
+  plots.clear();
+  last.box.replaceChildren();
+  drawCharts(last.box, last.tools, last.found, last.again);
+}
+addEventListener("resize", () => plots.forEach(({ plot, holder }) => plot.setSize({ width: fit(holder), height: HEIGHT })));
+const fit = (holder) => Math.max(200, holder.clientWidth - 24);
 
 export function drawCharts(box, tools, found, again) {
-  if (!tools.firstChild) tools.append(h("button", { type: "button", onclick: () => { setQuery({ from: "", to: "" }); again(); } }, "Newest 15 minutes"), h("span.quiet", {}, "Drag to zoom."));
+  if (!tools.firstChild) tools.append(...toolbar(again));
+  last = { box, tools, found, again };
   for (const vital of found.vitals) {
     if (!vital.at_us.length) continue;
     const data = columns(vital);
@@ -16,9 +40,10 @@ export function drawCharts(box, tools, found, again) {
       known.plot.setData(data);
       continue;
     }
-    const holder = h("div.chart", {}, h("h3", {}, vital.label, vital.unit ? h("span.quiet", {}, ` ${vital.unit}`) : null));
+    const read = h("span.read", {}, "");
+    const holder = h("div.chart", {}, h("header", {}, h("h3", {}, vital.label, vital.unit ? h("span.quiet", {}, ` ${vital.unit}`) : null), read));
     box.append(holder);
-    const kept = { found };
+    const kept = { found, holder, read };
     kept.plot = make(holder, vital, data, kept, again);
     plots.set(vital.name, kept);
   }
@@ -42,15 +67,17 @@ function make(holder, vital, data, kept, again) {
   const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") } };
   return new uPlot(
     {
-      width: Math.max(200, holder.clientWidth - 16),
+      width: fit(holder),
       height: HEIGHT,
       legend: { show: false },
       cursor: { sync: { key: "agent" }, drag: { x: true, y: false, setScale: false } },
-      axes: [axis, { ...axis, size: 56 }],
+      axes: [{ ...axis, values: (_, ticks) => ticks.map((one) => HOUR.format(new Date(one * 1000))) }, { ...axis, size: 58, values: (_, ticks) => ticks.map((one) => SHORT.format(one)) }],
       series: [{}, { stroke: colour("--accent"), width: 1.5 }, { stroke: colour("--soft"), dash: [4, 4], width: 1 }, { stroke: "transparent" }, { stroke: "transparent" }],
       bands: [{ series: [4, 3], fill: `color-mix(in srgb, ${colour("--soft")} 22%, transparent)` }],
       hooks: {
         drawClear: [(plot) => shade(plot, kept.found, colour)],
+        draw: [(plot) => pins(plot, kept.found, vital.name, colour)],
+        setCursor: [(plot) => tell(plot, kept.read)],
         setSelect: [(plot) => {
           if (plot.select.width < 4) return;
           setQuery({ from: Math.round(plot.posToVal(plot.select.left, "x") * 1e6), to: Math.round(plot.posToVal(plot.select.left + plot.select.width, "x") * 1e6) }, { push: true });
@@ -74,6 +101,30 @@ function shade(plot, found, colour) {
     const from = x(span.from_us);
     pen.fillRect(from, top, x(span.to_us || found.to_us) - from, height);
   }
-  pen.fillStyle = colour("--bad");
-  for (const mark of found.marks) if (mark.kind === "opened") pen.fillRect(x(mark.at_us), top, 2, height);
+}
+
+// onsets dotted, openings solid, over the line: the moment counts more than the value there
+function pins(plot, found, vital, colour) {
+  const { left, width, top, height } = plot.bbox;
+  const pen = plot.ctx;
+  pen.save();
+  pen.strokeStyle = colour("--bad");
+  for (const mark of found.marks) {
+    const x = plot.valToPos(mark.at_us / 1e6, "x", true);
+    if (!["onset", "opened"].includes(mark.kind) || x < left || x > left + width || (mark.vitals?.length && !mark.vitals.includes(vital))) continue;
+    pen.lineWidth = mark.kind === "opened" ? 2 : 1.5;
+    pen.setLineDash(mark.kind === "opened" ? [] : [3, 4]);
+    pen.beginPath();
+    pen.moveTo(x, top);
+    pen.lineTo(x, top + height);
+    pen.stroke();
+  }
+  pen.restore();
+}
+
+function tell(plot, read) {
+  const place = plot.cursor.idx;
+  const at = plot.data[0][place];
+  const value = plot.data[1][place];
+  read.textContent = at === undefined || value === null || value === undefined ? "" : `${clock(new Date(at * 1000).toISOString())}  ${figure(value)}${plot.data[2][place] == null ? "" : `, expected ${figure(plot.data[2][place])}`}`;
 }

@@ -23,8 +23,13 @@ export function span(seconds) {
 }
 
 let offset = 0;
+let standing = "";
 /** The dashboard's clock, so that ages do not depend on this machine's. */
-export const now = () => Date.now() + offset;
+export const now = () => (standing ? Date.parse(standing) : Date.now() + offset);
+/** What is over is told as it was then: ages count to this moment. An empty one lets the clock run again. */
+export function standAt(iso) {
+  standing = iso;
+}
 export function setClock(iso) {
   offset = Date.parse(iso) - Date.now();
 }
@@ -42,6 +47,7 @@ const leftText = (iso) => {
 };
 export function tickAges(from = document) {
   for (const element of from.querySelectorAll("[data-since]")) element.textContent = `${span((now() - Date.parse(element.dataset.since)) / 1000)} ago`;
+  for (const element of from.querySelectorAll("[data-runs-out]")) element.value = Math.max(0, Date.parse(element.dataset.runsOut) - now());
   for (const element of from.querySelectorAll("[data-until]")) element.textContent = leftText(element.dataset.until);
 }
 

@@ -1,6 +1,7 @@
 // The life of a page: load its twin, draw it, draw it again when it may read differently; loading, empty and error states.
 import { $, h, fill } from "./dom.js";
 import { get, Problem } from "./api.js";
+import { standAt } from "./format.js";
 import { on, live } from "./stream.js";
 
 const AGAIN_MS = 120;
@@ -21,6 +22,7 @@ export function livePage({ path, draw, into, concerns = () => true, beats = fals
     try {
       const found = await get(path());
       seen = found.seq ?? Infinity;
+      if (found.past) standAt(found.at);
       draw(found);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
@@ -55,4 +57,4 @@ export function failure(error, retry) {
   );
 }
 
-export const empty = (...text) => h("p.quiet", {}, ...text);
+export const empty = (...text) => h("p.hollow", {}, ...text);

@@ -1,57 +1,98 @@
 // Pieces that several pages show: evidence, plans, approvals, timelines, tables.
 import { h } from "./dom.js";
-import { actor, age, copyable, figure, left, percent, time, words } from "./format.js";
+import { actor, age, copyable, figure, left, now, percent, time, words } from "./format.js";
 import { agentPage, approvalPage, eventPage, incidentPage } from "./moment.js";
-import { ARROWS, severity, state } from "./words.js";
+import { spark } from "./spark.js";
+import { ARROWS, severity, severityTone, state } from "./words.js";
 
 export const agentLink = (id) => h("a", { href: agentPage(id) }, id);
 export const incidentLink = (id) => (id ? h("a", { href: incidentPage(id) }, id) : null);
 export const facts = (...pairs) => h("dl.facts", {}, pairs.filter(Boolean).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
 
-/** A table from columns [{head, cell, figure, narrow}] and rows; `key` names each row, `href` is where Enter goes. */
-export function table({ columns, rows, key, href, caption }) {
+/** Facts as a strip of small boxes. */
+export const stats = (...pairs) => h("dl.stats", {}, pairs.filter(Boolean).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+
+const cellClass = (one) => [one.figure && "figure", one.narrow && "hide-narrow", one.tight && "tight", one.wide && "wide"].filter(Boolean).join(" ") || null;
+
+/**
+ * A table from columns [{head, cell, figure, narrow, tight, wide}] and rows; `key` names each row. On a phone each row is a card:
+ * a `narrow` column is left out there, a `wide` one goes without its name.
+ */
+export function table({ columns, rows, key, caption }) {
   return h(
     "div.scroll",
     {},
     h(
-      "table",
-      {},
+      "table.stack",
+      { role: "table" },
       caption ? h("caption.visually-hidden", {}, caption) : null,
-      h("thead", {}, h("tr", {}, columns.map((one) => h("th", { scope: "col", class: [one.figure && "figure", one.narrow && "hide-narrow"].filter(Boolean).join(" ") || null }, one.head)))),
-      h("tbody", {}, rows.map((row) => h("tr", { dataset: { key: key(row), row: "" } }, columns.map((one) => h("td", { class: [one.figure && "figure", one.narrow && "hide-narrow"].filter(Boolean).join(" ") || null }, one.cell(row, href)))))),
+      h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, columns.map((one) => h("th", { scope: "col", role: "columnheader", class: cellClass(one) }, one.head)))),
+      h("tbody", { role: "rowgroup" }, rows.map((row) => h("tr", { role: "row", dataset: { key: key(row), row: "" } }, columns.map((one) => h("td", { role: "cell", class: cellClass(one), dataset: { head: one.head } }, h("div.cell", {}, one.cell(row))))))),
     ),
   );
 }
 
+const ratio = (value) => (value >= 1 || !value ? `×${figure(value)}` : `÷${figure(1 / value)}`);
+
+/** Ranked evidence: one bar a symptom, as long as it is strong. */
 export function evidence(incident) {
   if (!incident.evidence.length) return h("p.quiet", {}, "No evidence kept.");
-  return table({
-    caption: "Ranked evidence",
-    columns: [
-      { head: "Vital", cell: (one) => `${ARROWS[one.direction] ?? ""} ${words(one.vital)}` },
-      { head: "Observed", figure: true, cell: (one) => figure(one.observed) },
-      { head: "Expected", figure: true, cell: (one) => figure(one.expected) },
-      { head: "Ratio", figure: true, cell: (one) => `×${figure(one.ratio)}` },
-      { head: "Evidence", figure: true, cell: (one) => `${figure(one.nats)} nats` },
-      { head: "Since", cell: (one) => time(one.onset_at) },
-      { head: "Calibration", narrow: true, cell: (one) => `${figure(one.calibration)} (${words(one.basis)})` },
-    ],
-    rows: [...incident.evidence].sort((a, b) => b.nats - a.nats),
-    key: (one) => `${one.vital}-${one.direction}`,
-  });
+  const ranked = [...incident.evidence].sort((a, b) => b.nats - a.nats);
+  return h(
+    "ol.why-list",
+    { "aria-label": "Ranked evidence" },
+    ranked.map((one) =>
+      h(
+        "li",
+        { dataset: { key: `${one.vital}-${one.direction}` } },
+        h("div.line", {}, h("strong", {}, `${ARROWS[one.direction] ?? ""} ${words(one.vital)}`), h("span", {}, `${figure(one.observed)} against ${figure(one.expected)} expected`, one.ratio ? `, ${ratio(one.ratio)}` : "")),
+        h("progress.tone-bad", { max: ranked[0].nats || 1, value: one.nats, "aria-hidden": "true" }),
+        h("div.small", {}, `evidence ${figure(one.nats)} nats, since `, time(one.onset_at), `, calibration ${figure(one.calibration)} (${words(one.basis)})`),
+      ),
+    ),
+  );
 }
 
+/** What it may be, the likeliest first; what is next to impossible is left out. */
 export function diagnosis(incident) {
   if (!incident.diagnosis.length) return h("p", {}, "Looks like nothing known.");
-  return h("ol", {}, incident.diagnosis.map((one) => h("li", {}, h("strong", {}, words(one.kind)), ` ${percent(one.confidence)}`, one.for.length ? h("div.quiet", {}, `for: ${one.for.join("; ")}`) : null, one.against.length ? h("div.quiet", {}, `against: ${one.against.join("; ")}`) : null)));
+  const likely = incident.diagnosis.filter((one, place) => !place || one.confidence >= 0.005);
+  return h(
+    "ol.causes",
+    { "aria-label": "What it looks like" },
+    likely.map((one) =>
+      h(
+        "li",
+        { dataset: { key: one.kind } },
+        h("div.line", {}, h("strong", {}, words(one.kind)), h("progress.accent", { max: 1, value: one.confidence ?? 0, "aria-hidden": "true" }), h("span", {}, percent(one.confidence))),
+        one.for.length ? h("div.small", {}, `for: ${one.for.join("; ")}`) : null,
+        one.against.length ? h("div.small", {}, `against: ${one.against.join("; ")}`) : null,
+      ),
+    ),
+  );
 }
+
+const STEP_ICONS = { succeeded: ["✓", "good"], failed: ["✕", "bad"], running: ["▶", "warn"], pending: ["◦", "plain"], undone: ["↩", "warn"] };
+
+function step(one) {
+  const word = one.status ?? "pending";
+  const [icon, tone] = STEP_ICONS[word] ?? ["·", "plain"];
+  return h(
+    "li",
+    {},
+    h("div.line", {}, h("strong", {}, words(one.action)), h("span.chip.plain", {}, `tier ${one.tier}`), one.reversible ? h("span.chip.tone-good", {}, `↩ undone by: ${one.undo}`) : h("span.chip.tone-bad", {}, "⚠ cannot be undone"), word === "pending" ? null : h("span.chip", { class: `tone-${tone}` }, h("span", { "aria-hidden": "true" }, icon), words(word))),
+    h("div.quiet", {}, one.summary, one.detail ? ` (${one.detail})` : ""),
+  );
+}
+
+export const steps = (one) => h("ol.steps", {}, one.steps.map(step));
 
 export function plan(one, ...buttons) {
   return h(
-    "div.plan",
+    "div.plan.card",
     { dataset: { key: one.id } },
-    h("p", {}, h("strong", {}, one.id), ` rung ${one.rung}, ${words(one.status)}`, one.outcome ? `, ${words(one.outcome)}` : "", one.reason ? `: ${one.reason}` : ""),
-    h("ol", {}, one.steps.map((step) => h("li", {}, h("strong", {}, words(step.action)), ` tier ${step.tier}, ${words(step.status ?? "pending")}. ${step.summary} `, step.reversible ? h("span.tone-good", {}, `↩ undone by ${step.undo}`) : h("span.tone-bad", {}, "⚠ cannot be undone")))),
+    h("p.plan-head", {}, h("strong", {}, one.id), ` rung ${one.rung}, ${words(one.status)}`, one.outcome ? `, ${words(one.outcome)}` : "", one.reason ? `: ${one.reason}` : ""),
+    steps(one),
     buttons.length ? h("div.actions", {}, buttons) : null,
   );
 }
@@ -61,39 +102,52 @@ export function timelineItem(one) {
     "li",
     { id: one.id, dataset: { key: one.id } },
     time(one.at),
-    " ",
-    one.stage ? h("span", { class: `tone-${one.tone}` }, h("strong", {}, one.stage), " ") : null,
-    one.says,
-    h("span.quiet", {}, ` ${actor(one.actor)} `),
-    h("a", { href: eventPage(one.seq) }, one.id),
-    one.rule ? h("span.quiet", {}, ` rule ${one.rule}`) : null,
+    one.stage ? h("strong.stage", { class: `tone-${one.tone}` }, words(one.stage)) : h("span.quiet", {}, words(one.kind)),
+    h("span.says", {}, one.says, one.rule ? h("span.quiet", {}, ` (rule ${one.rule})`) : null),
+    h("span.where", {}, h("span.quiet", {}, `${actor(one.actor)} `), h("a", { href: eventPage(one.seq), title: "Permalink and raw JSON" }, one.id)),
   );
 }
 
-/** One request as a card; `buttons` come from the page. */
+const blast = (one) => {
+  const { reach } = one;
+  if (one.about === "brake") return `the whole fleet of ${reach.fleet}; ${reach.contained} contained already`;
+  const near = reach.same_service > 1 ? `; ${reach.same_service} agents share the service ${reach.service}` : "";
+  return `${reach.agents} of ${reach.fleet} agents${reach.tier ? `, tier ${reach.tier}` : ""}${near}`;
+};
+
+function clockOf(one) {
+  const whole = Date.parse(one.expires_at) - Date.parse(one.requested_at);
+  const rest = Math.max(0, Date.parse(one.expires_at) - now());
+  const tone = rest / whole < 0.2 ? "tone-bad" : "tone-warn";
+  return h("div", {}, h("progress", { class: tone, max: whole || 1, value: rest, "aria-hidden": "true", dataset: { runsOut: one.expires_at } }), h("div.clock", {}, h("strong", { class: tone }, left(one.expires_at)), h("span.quiet", {}, "no answer is a no"), h("span.quiet", {}, "asked ", age(one.requested_at))));
+}
+
+const DECIDED = { used: "approved", granted: "approved" };
+const WAITING = { pending: ["◷", "waits for you", "warn"], granted: ["✓", "approved, starts soon", "good"], rejected: ["✕", "rejected", "plain"], used: ["✓", "approved and done", "good"], expired: ["◌", "expired: no answer was a no", "plain"], withdrawn: ["–", "withdrawn", "plain"] };
+
+/** One request as a card: what is sick, why that is believed, what would be done, how far it reaches, then the buttons. */
 export function approvalCard(one, buttons = []) {
   const incident = one.incident;
   const top = incident?.diagnosis[0];
-  const reach = one.reach;
+  const tone = severityTone(one.severity);
+  const [icon, says, statusTone] = WAITING[one.status] ?? ["·", words(one.status), "plain"];
+  const symptom = incident ? [...incident.evidence].sort((a, b) => b.nats - a.nats)[0] : null;
   return h(
-    "article.card",
-    { dataset: { key: one.id, row: "" }, tabindex: "-1", id: one.id, "aria-labelledby": `${one.id}-title` },
-    h("h2", { id: `${one.id}-title` }, h("a", { href: approvalPage(one.id) }, one.id), " ", one.about === "brake" ? "lift the fleet brake" : [agentLink(one.subject)], " "),
-    facts(
-      ["Status", h("strong", {}, words(one.status))],
-      ["Severity", severity(one.severity)],
-      top ? ["Looks like", `${words(top.kind)}, ${percent(top.confidence)}`] : null,
-      incident ? ["Incident", incidentLink(incident.id)] : null,
-      ["Reach", one.about === "brake" ? `the fleet of ${reach.fleet}, ${reach.contained} contained already` : `${reach.agents} of ${reach.fleet} agents${reach.tier ? `, tier ${reach.tier}` : ""}${reach.same_service > 1 ? `, ${reach.same_service} in ${reach.service}` : ""}`],
-      ["Asked", [age(one.requested_at), ` by rule ${one.rule}`]],
-      one.status === "pending" ? ["Expires", [left(one.expires_at), " (no answer is a no)"]] : null,
-      one.decided_by ? ["Decided", [`${words(one.status)} by ${actor(one.decided_by)} `, time(one.decided_at, { full: true }), one.reason ? `: ${one.reason}` : ""]] : null,
-      one.status === "granted" && one.not_before ? ["Starts", left(one.not_before)] : null,
+    "article.card.ask",
+    { class: `is-${tone}`, dataset: { key: one.id, row: "" }, tabindex: "-1", id: one.id, "aria-labelledby": `${one.id}-title` },
+    h("h2", { id: `${one.id}-title` }, one.about === "brake" ? "Lift the fleet brake?" : [agentLink(one.subject), top ? ` looks like ${words(top.kind)}` : ` may be ${one.level}`]),
+    h("div.meta", {}, h("span.chip", { class: `tone-${tone}` }, h("span", { "aria-hidden": "true" }, "▲"), `severity ${Number(one.severity).toFixed(1)} of 10`), top ? h("span.chip.plain", {}, `${percent(top.confidence)} sure`) : null, h("span.chip", { class: `tone-${statusTone}` }, h("span", { "aria-hidden": "true" }, icon), says), h("a", { href: approvalPage(one.id) }, one.id), incident ? incidentLink(incident.id) : null),
+    one.status === "pending" ? clockOf(one) : null,
+    one.status === "granted" && one.not_before ? h("p", {}, "It starts when the undo window is over: ", left(one.not_before)) : null,
+    one.decided_by ? h("p.decision", {}, `${DECIDED[one.status] ?? words(one.status)} by ${actor(one.decided_by)} `, time(one.decided_at, { full: true }), one.reason ? `: ${one.reason}` : "") : null,
+    h(
+      "div.duo",
+      {},
+      incident ? h("section", {}, h("h3", {}, "Why we believe it"), symptom && one.about !== "brake" ? spark(incident.agents[0] ?? one.subject, symptom) : null, evidence({ evidence: [...incident.evidence].sort((a, b) => b.nats - a.nats).slice(0, 3) })) : null,
+      h("section", {}, h("h3", {}, "What would be done"), one.plan ? steps(one.plan) : h("p", {}, `Containment: ${one.level}`), h("h3", {}, "How far it reaches"), h("p", {}, blast(one)), h("h3", {}, "Why you are asked"), h("p", {}, "rule ", h("code", {}, one.rule))),
     ),
-    one.plan ? plan(one.plan) : h("p", {}, `Level: ${one.level}`),
-    incident ? h("details", {}, h("summary", {}, "Evidence"), evidence(incident)) : null,
-    h("div.actions", {}, buttons),
-    h("p.quiet", {}, "Plan ", copyable(one.plan_hash.slice(0, 16))),
+    incident ? h("details", { dataset: { key: "more" } }, h("summary", {}, "Everything known"), diagnosis(incident), evidence(incident), h("p.quiet", {}, "Plan ", copyable(one.plan_hash.slice(0, 16)))) : h("p.quiet", {}, "Plan ", copyable(one.plan_hash.slice(0, 16))),
+    buttons.length ? h("div.actions.decide", {}, buttons) : null,
   );
 }
 

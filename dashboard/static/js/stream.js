@@ -5,7 +5,7 @@ import { run, at } from "./moment.js";
 
 const STALE_MS = 15000;
 const listeners = { hello: [], change: [], reset: [], beat: [], status: [] };
-export const live = { runId: "", seq: 0, paused: false, state: "connecting", held: [] };
+export const live = { runId: "", seq: 0, paused: false, state: "connecting", daemon: "", held: [] };
 
 let source = null;
 let heard = 0;
@@ -118,10 +118,19 @@ export function setPaused(paused) {
   setState(live.state, true);
 }
 
+/** What the daemon is: a page of a daemon that is away is not live, whatever the stream says. */
+export function setDaemon(word) {
+  if (word === live.daemon) return;
+  live.daemon = word;
+  setState(live.state, true);
+}
+
 function setState(word, force = false) {
   if (word === live.state && !force) return;
   live.state = word;
+  const away = word === "live" && live.daemon && live.daemon !== "up";
+  const says = away ? `daemon ${live.daemon}` : word;
   const chip = $("#live-chip");
-  chip.textContent = live.paused ? "paused" : word;
-  chip.className = `chip tone-${word === "live" ? "good" : word === "past" || word === "other run" ? "plain" : "warn"}`;
+  chip.textContent = live.paused ? "paused" : says;
+  chip.className = `chip tone-${word === "live" && !away && !live.paused ? "good" : word === "past" || word === "other run" ? "plain" : "warn"}`;
 }

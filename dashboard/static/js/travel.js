@@ -1,26 +1,55 @@
-// Time travel: a slider over the run; moving it shows the fleet as it was.
+// Time travel: a slider over the run with a tick where an incident opened; moving it shows the fleet as it was.
 import { h, fill } from "./dom.js";
 import { get } from "./api.js";
 import { time } from "./format.js";
-import { at, run, setQuery, twin } from "./moment.js";
+import { at, run, setQuery } from "./moment.js";
+import { severityTone } from "./words.js";
+
+const LAST_US = 1e6; // this close to the end is the end
 
 export async function timeTravel(into, again) {
   const times = await get(run() ? `/api/times?run=${encodeURIComponent(run())}` : "/api/times").catch(() => null);
   if (!times || times.first_us === times.last_us) return;
   const shown = h("output", { for: "moment" });
   const slider = h("input", { id: "moment", type: "range", min: times.first_us, max: times.last_us, step: 1000000, "aria-label": "Moment of the run" });
-  slider.value = at().startsWith("t") ? at().slice(1) : times.last_us;
-  const tell = () => fill(shown, at() ? time(new Date(Number(slider.value) / 1000).toISOString(), { full: true }) : "now");
+  const place = () => (at().startsWith("t") ? Number(at().slice(1)) : times.last_us);
+  const marks = times.marks.map((one) => ({ ...one, at_us: Date.parse(one.at) * 1000 }));
+  const tell = () => {
+    slider.setAttribute("aria-valuetext", new Date(Number(slider.value) / 1000).toLocaleString());
+    fill(shown, at() ? time(new Date(Number(slider.value) / 1000).toISOString()) : "now");
+    document.body.classList.toggle("past", Boolean(at()));
+  };
   let timer = 0;
-  slider.addEventListener("input", () => {
-    setQuery({ at: Number(slider.value) >= times.last_us - 1e6 ? "" : `t${Math.round(slider.value)}` });
+  const go = (at_us) => {
+    slider.value = at_us;
+    setQuery({ at: at_us >= times.last_us - LAST_US ? "" : `t${Math.round(at_us)}` });
     tell();
     clearTimeout(timer);
     timer = setTimeout(again, 60);
-    document.body.classList.toggle("past", Boolean(at()));
-  });
+  };
+  slider.addEventListener("input", () => go(Number(slider.value)));
   slider.addEventListener("change", () => { if (!at()) location.reload(); });
+  slider.value = place();
   tell();
-  document.body.classList.toggle("past", Boolean(at()));
-  into.replaceChildren(h("label", { for: "moment" }, "As it was at"), slider, shown, h("button", { type: "button", onclick: () => { setQuery({ at: "" }); location.reload(); } }, "Now"));
+  const step = (by) => {
+    const from = place();
+    const next = by > 0 ? marks.find((one) => one.at_us > from + LAST_US) : marks.findLast((one) => one.at_us < from - LAST_US);
+    if (next) go(next.at_us);
+  };
+  into.replaceChildren(
+    h("label", { for: "moment" }, "Time travel"),
+    h("button", { type: "button", title: "The incident before", "aria-label": "To the incident before", onclick: () => step(-1) }, "◀"),
+    h("div.track", {}, slider, ticks(marks, times)),
+    h("button", { type: "button", title: "The next incident", "aria-label": "To the next incident", onclick: () => step(1) }, "▶"),
+    shown,
+    h("button", { type: "button", onclick: () => { setQuery({ at: "" }); location.reload(); } }, "Now"),
+  );
+}
+
+function ticks(marks, { first_us, last_us }) {
+  return marks.map((one) => {
+    const tick = h("span.mark", { class: `is-${severityTone(one.severity)}`, title: `${one.id}, severity ${one.severity.toFixed(1)}`, "aria-hidden": "true" });
+    tick.style.left = `${(100 * (one.at_us - first_us)) / (last_us - first_us)}%`;
+    return tick;
+  });
 }

@@ -26,5 +26,6 @@ export const severityTone = (value) => (value >= 7 ? "bad" : value >= 3 ? "warn"
 
 export function severity(value) {
   if (!value) return h("span.quiet", {}, "0");
-  return h("span", { class: `tone-${severityTone(value)}`, title: "severity, 0 to 10" }, Number(value).toFixed(1));
+  const tone = `tone-${severityTone(value)}`;
+  return h("span.sev", { class: tone, title: "severity, 0 to 10" }, Number(value).toFixed(1), h("progress", { class: tone, max: 10, value, "aria-hidden": "true" }));
 }

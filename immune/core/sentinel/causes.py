@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from immune.core.sentinel import drift, hard, standing
 from immune.core.sentinel.arena import Arena
-from immune.core.sentinel.cohorts import MEMORY_SD
+from immune.core.sentinel.cohorts import CLIP, MEMORY_SD
 from immune.core.sentinel.eprocess import ROWS
 from immune.core.sentinel.facts import FACTS
 from immune.core.sentinel.quiet import Quiet
@@ -219,9 +219,7 @@ class Causes:
         shows &= arena["present"][: arena.size]
         blamed = np.flatnonzero(shows & (arena["alone_at"][: arena.size] >= 0))
         for agent in blamed.tolist():
-            shows[agent] = any(
-                self._fits(arena, cause, agent, sign, stream) for sign, stream in cause.symptoms if arena["hot"][sign, stream, agent]
-            )
+            shows[agent] = any(self._fits(arena, cause, agent, sign, stream) for sign, stream in cause.symptoms if arena["hot"][sign, stream, agent])
         return set(np.flatnonzero(shows & inside).tolist()), set(np.flatnonzero(shows & ~inside).tolist())
 
     def _memory_us(self, cause: Cause) -> int:
@@ -234,14 +232,14 @@ class Causes:
         return set(some[began.any(axis=(0, 1))].tolist())
 
     def _widen(self, arena: Arena, cause: Cause) -> None:
-        """Streams on which a third of its agents show evidence, or all of them together do."""
+        """Streams on which a third of its agents show evidence, two at least (one sick member is no symptom), or all of them together do."""
         if not cause.agents:
             return
         agents = np.array(sorted(cause.agents), dtype=np.intp)
-        share = arena["hot"][:, :, agents].mean(axis=2)
-        lately = arena["g_recent"][:, agents].mean(axis=1) * (math.sqrt(len(agents)) / MEMORY_SD)
+        showing = arena["hot"][:, :, agents].sum(axis=2)
+        lately = np.clip(arena["g_recent"][:, agents], -CLIP, CLIP).mean(axis=1) * (math.sqrt(len(agents)) / MEMORY_SD)
         together = np.stack([lately, -lately]) >= 8.0
-        for sign, stream in zip(*np.nonzero((share >= 0.3) | together), strict=True):
+        for sign, stream in zip(*np.nonzero((showing >= max(2, 0.3 * len(agents))) | together), strict=True):
             if (int(sign), int(stream)) not in cause.symptoms:
                 cause.symptoms.append((int(sign), int(stream)))
 

@@ -12,6 +12,7 @@ is unknown, it is sent again.
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import re
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 PAUSE_MAX_S = 600.0
 PERSON_NEEDED_S = 15.0
 TIMEOUT_S = 10.0
+PATIENCE_S = 2.0
 GZIP_LEVEL = 1
 MENDS = {
     401: "give a token that may write to this bucket: INFLUXDB_V2_TOKEN, or make one with `immune influx setup`",
@@ -117,6 +119,7 @@ class Courier:
         if self._session is None:
             self._session = aiohttp.ClientSession()
         self.requests += 1
+        begun_us = self.clock.now_us()
         try:
             async with self._session.post(
                 f"{self.target.url}/api/v2/write",
@@ -130,6 +133,11 @@ class Courier:
                 return _Answer(status=response.status, message=message, retry_after=response.headers.get("Retry-After", ""))
         except TimeoutError:
             raise self._later(f"no answer within {self.timeout_s:g} s", "") from None
+        except asyncio.CancelledError:
+            waited_s = (self.clock.now_us() - begun_us) / US
+            if waited_s > PATIENCE_S:  # whoever stops now need not find out once more that nobody answers
+                self._later(f"no answer within {waited_s:.1f} s", "")
+            raise
         except (aiohttp.ClientError, OSError) as error:
             raise self._later(f"{type(error).__name__}: {error}"[:200], "") from None
 

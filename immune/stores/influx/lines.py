@@ -29,6 +29,10 @@ BLOCK = 1024
 """Lines that are laid out at a time: a page of them stays in the processor's cache."""
 
 
+FULL = 0.9
+"""A page with fewer gaps than this leaves is as good as full."""
+
+
 def encode(
     heads: Sequence[Texts],
     columns: Sequence[tuple[str, Floats]],
@@ -59,6 +63,7 @@ def _lay_out(n: int, pieces: Sequence[Piece]) -> list[Block]:
     offsets = np.concatenate([[0], np.cumsum([width for width, _, _ in pieces])]).tolist()
     page = bytearray(BLOCK * offsets[-1])
     seen = np.frombuffer(page, dtype=np.uint8)
+    full = True
     lines = []
     for start in range(0, n, BLOCK):
         count = min(BLOCK, n - start)
@@ -69,9 +74,18 @@ def _lay_out(n: int, pieces: Sequence[Piece]) -> list[Block]:
             place = np.ndarray((count,), dtype=f"S{width}", buffer=page, offset=offset, strides=(offsets[-1],))
             here = text if isinstance(text, bytes) else text[block]
             place[:] = here if rows is None else np.where(rows[block], here, b"")
-        used = seen[: count * offsets[-1]]
-        lines.append(used[used != 0].data)
+        size = count * offsets[-1]
+        lines.append(_without_gaps(page, seen, size, full))
+        full = len(lines[-1]) > FULL * size
     return lines
+
+
+def _without_gaps(page: bytearray, seen: NDArray[np.uint8], size: int, full: bool) -> Block:
+    """The page without its NUL bytes: few are jumped to, which takes a quarter of the time of looking at every byte."""
+    if full:
+        return memoryview((page if size == len(page) else page[:size]).replace(b"\0", b""))
+    used = seen[:size]
+    return used[used != 0].data
 
 
 def _float_pieces(name: bytes, values: Floats, hint: int) -> tuple[int, list[Piece]]:

@@ -5,7 +5,7 @@ import { planButtons } from "../deciding.js";
 import { livePage, empty } from "../page.js";
 import { age, copyable, words } from "../format.js";
 import { agentAct, agentTwin, here, ownId } from "../moment.js";
-import { action, diagnosis, evidence, facts, incidentLink, plan, timelineItem } from "../parts.js";
+import { action, diagnosis, evidence, stats, incidentLink, plan, timelineItem } from "../parts.js";
 import { drawCharts } from "../charts.js";
 import { on } from "../stream.js";
 import { severity, state } from "../words.js";
@@ -45,8 +45,8 @@ function draw(found) {
   const one = found.agent;
   seq = found.seq;
   document.title = `${one.id} · Immune`;
-  fill($("#agent-head"), h("h1", {}, one.id, " ", state(one.state)), facts(
-    ["Type", one.type || "–"], ["Service", one.service || "–"], ["Severity", severity(one.severity)],
+  fill($("#agent-head"), h("div.hero", {}, h("h1", {}, one.id, " ", state(one.state)), one.severity ? severity(one.severity) : null), stats(
+    ["Type", one.type || "–"], ["Service", one.service || "–"], ["Severity", one.severity ? one.severity.toFixed(1) : "0"],
     ["Containment", one.desired === one.observed ? one.observed : h("strong.tone-bad", {}, `NOT ${one.desired}: ${one.observed} is in force`)],
     ["Last seen", age(one.last_seen)], ["Incident", incidentLink(one.incident) ?? "none open"],
     found.learning.learning ? ["Baseline", `${found.learning.samples ?? "?"} of ${found.learning.needed}`] : null,
@@ -55,7 +55,7 @@ function draw(found) {
   const may = found.actions;
   fill($("#actions"), action("Contain", may.contain, () => act("contain"), { danger: true }), action("Release", may.release, () => act("release")), action("Heal", may.heal, () => heal(false)), action("Heal now", may.heal_now, () => heal(true)), action("Reset baseline", may.reset_baseline, () => act("reset_baseline")), action("Mute", may.mute, () => act("mute")), action("Report sick", may.report, () => act("report")));
   const incident = found.incidents.find((other) => other.id === one.incident) ?? found.incidents[0];
-  fill($("#why"), incident ? [h("p", {}, incidentLink(incident.id), ` opened at severity ${incident.peak_severity.toFixed(1)}`), diagnosis(incident), evidence(incident)] : empty(found.learning.learning ? `It is learning: baseline ${found.learning.samples ?? 0} of ${found.learning.needed}.` : "No incident of this agent is on record."));
+  fill($("#why"), incident ? [h("p", {}, incidentLink(incident.id), incident.id === one.incident ? ", open, " : ", over, ", `at worst severity ${incident.peak_severity.toFixed(1)}`), h("div.duo", {}, h("div", {}, h("h3", {}, "Looks like"), diagnosis(incident)), h("div", {}, h("h3", {}, "Evidence, the strongest first"), evidence(incident)))] : empty(found.learning.learning ? `It is learning: baseline ${found.learning.samples ?? 0} of ${found.learning.needed}.` : "No incident of this agent is on record."));
   fill($("#timeline"), found.timeline.map(timelineItem));
   fill($("#plans"), found.plans.length ? found.plans.map((one) => plan(one, ...planButtons(one))) : empty("No plans."));
 }

@@ -4,6 +4,7 @@ import { livePage } from "../page.js";
 import { onKey } from "../keys.js";
 import { ownId, twin } from "../moment.js";
 import { approvalCard } from "../parts.js";
+import { drawSparks } from "../spark.js";
 
 const id = ownId();
 let shown = null;
@@ -13,6 +14,7 @@ livePage({
   draw: (found) => {
     shown = found;
     fill($("#waiting"), approvalCard(found.approval, buttons({ ...found.approval, heal_now: found.actions.heal_now.allowed || !found.actions.heal_now.why?.startsWith("only") })));
+    drawSparks();
   },
   into: "#waiting",
 });

@@ -8,6 +8,7 @@ import { onKey } from "../keys.js";
 import { may } from "../may.js";
 import { approvalPage, twin } from "../moment.js";
 import { action, agentLink, approvalCard, table } from "../parts.js";
+import { drawSparks } from "../spark.js";
 import { severity } from "../words.js";
 
 let waiting = [];
@@ -16,8 +17,9 @@ function draw(found) {
   const quiet = (one) => session.snoozed[one.id] && Date.parse(session.snoozed[one.id]) > now();
   waiting = found.approvals.filter((one) => ["pending", "granted"].includes(one.status));
   const decided = found.approvals.filter((one) => !["pending", "granted"].includes(one.status));
-  fill($("#waiting"), waiting.length ? [...waiting.filter((one) => !quiet(one)), ...waiting.filter(quiet)].map((one) => approvalCard(one, buttons(one))) : empty("Nothing waits for you."));
+  fill($("#waiting"), waiting.length ? [...waiting.filter((one) => !quiet(one)), ...waiting.filter(quiet)].map((one) => approvalCard(one, buttons(one))) : empty("✓ Nothing waits for you. What is asked of a person appears here, with the reason and the reach."));
   drawBulk();
+  drawSparks();
   fill($("#decided"), decided.length ? table({
     caption: "Decided requests, the newest first",
     columns: [
@@ -28,7 +30,7 @@ function draw(found) {
       { head: "When", cell: (one) => time(one.decided_at) },
       { head: "Severity", figure: true, narrow: true, cell: (one) => severity(one.severity) },
       { head: "Why", narrow: true, cell: (one) => one.reason ?? "" },
-      { head: "", cell: (one) => buttons(one) },
+      { head: "Again", cell: (one) => buttons(one) },
     ],
     rows: decided,
     key: (one) => one.id,

@@ -2,26 +2,31 @@
 import { $, fill, h } from "../dom.js";
 import { get } from "../api.js";
 import { livePage, empty } from "../page.js";
-import { age, time } from "../format.js";
+import { age, left, time, words } from "../format.js";
 import { filterOf } from "../filter.js";
-import { agentPage, eventPage, here, setQuery, twin } from "../moment.js";
+import { agentPage, eventPage, incidentPage, stay, here, setQuery, twin } from "../moment.js";
 import { agentLink, incidentLink, table } from "../parts.js";
 import { on } from "../stream.js";
 import { timeTravel } from "../travel.js";
 import { announce } from "../announcing.js";
-import { ORDER, severity, state } from "../words.js";
+import { ORDER, severity, severityTone, state, STATES } from "../words.js";
 import { drawMap } from "../map.js";
 
 const ROWS_MAX = 60;
 const MANY = 300;
+const SIGNS = { good: "✓", warn: "▲", bad: "✚" };
 let rows = [];
 let byId = new Map();
+let stats = null;
 
 const filter = $("#filter");
 const group = $("#group");
 filter.value = here().get("q") ?? "";
 group.value = here().get("group") ?? "";
 filter.addEventListener("input", () => { setQuery({ q: filter.value.trim() }); draw(); });
+const view = $("#view");
+view.value = here().get("view") ?? "";
+view.addEventListener("change", () => { setQuery({ view: view.value }); draw(); });
 group.addEventListener("change", () => { setQuery({ group: group.value }); draw(); });
 
 const COLUMNS = [
@@ -63,16 +68,61 @@ function drawAll() {
   rows.sort(worstFirst); // nearly sorted already, so this is cheap
   const shown = filter.value.trim() ? rows.filter(wanted) : rows;
   drawCounts();
+  drawSummary();
   for (const [id, format] of [["#as-csv", "csv"], ["#as-json", "json"]]) $(id).href = twin("/api/agents", { format, q: filter.value.trim() });
   if (!rows.length) return fill($("#agents"), empty("No agents yet: run ", h("code", {}, "python demo.py"), " or send vitals to the daemon."));
   const groups = group.value ? grouped(shown) : [["", shown]];
+  const list = rows.length > MANY || view.value === "table" ? (members) => table({ caption: "Agents, the most severe first", columns: COLUMNS, rows: members, key: (row) => row.id }) : tiles;
   $("#map").hidden = rows.length <= MANY;
   if (rows.length > MANY) drawMap($("#map"), groups, { open: (row) => location.assign(agentPage(row.id)) });
   fill(
     $("#agents"),
-    groups.map(([name, members]) => [name ? h("h3", { dataset: { key: `group-${name}` } }, `${name} (${members.length})`) : null, members.length ? table({ caption: "Agents, the most severe first", columns: COLUMNS, rows: members.slice(0, Math.ceil(ROWS_MAX / groups.length)), key: (row) => row.id }) : empty("No agent fits this filter.")]),
+    groups.map(([name, members]) => [name ? h("h3", { dataset: { key: `group-${name}` } }, `${name} (${members.length})`) : null, members.length ? list(members.slice(0, Math.ceil(ROWS_MAX / groups.length))) : empty("No agent fits this filter.")]),
     shown.length > ROWS_MAX ? empty(`The ${ROWS_MAX} most severe of ${shown.length} are listed; filter to see others.`) : null,
   );
+}
+
+const notInForce = (row) => row.desired !== row.observed;
+const doing = (row) => (notInForce(row) ? h("strong.tone-bad", {}, `NOT ${row.desired}: ${row.observed} in force`) : row.plan === "none" ? null : h("span", {}, words(row.plan)));
+
+const tiles = (members) => h("ul.tiles", {}, members.map(tile));
+
+function tile(row) {
+  const [icon, tone] = STATES[row.state] ?? ["·", "plain"];
+  const worry = severityTone(row.severity);
+  return h(
+    "li.tile",
+    { class: `is-${tone}`, dataset: { key: row.id, row: "" } },
+    h("span.sign", { "aria-hidden": "true" }, icon),
+    h("div", {}, h("a.name", { href: agentPage(row.id) }, row.id), h("div.kind", {}, [row.type, row.service].filter(Boolean).join(" · ") || "no type yet")),
+    h("div.number", { class: row.severity ? `tone-${worry}` : "quiet" }, row.severity ? row.severity.toFixed(1) : "0", h("small", {}, "severity")),
+    row.severity ? h("progress", { class: `tone-${worry}`, max: 10, value: row.severity, "aria-hidden": "true" }) : null,
+    h("div.more", {}, h("span", { class: `tone-${tone}` }, row.state, row.tier === null ? "" : `, tier ${row.tier}`), doing(row), incidentLink(row.incident), h("span.quiet", {}, row.last_seen ? ["seen ", age(row.last_seen)] : "not seen yet")),
+  );
+}
+
+const several = (count, one, more) => (count ? `${count} ${count === 1 ? one : more}` : null);
+
+/** One sentence: what is sick, what is held, what waits. */
+function drawSummary() {
+  const count = (holds) => rows.filter(holds).length;
+  const broken = count(notInForce);
+  const sick = count((row) => row.health === "sick");
+  const suspected = count((row) => row.health === "suspected");
+  const held = count((row) => row.observed !== "none");
+  const silent = count((row) => row.liveness === "silent");
+  const waiting = stats?.approvals.pending ?? 0;
+  const parts = [several(broken, "block is NOT in force", "blocks are NOT in force"), several(sick, "agent is sick", "agents are sick"), several(held, "is contained", "are contained"), several(suspected, "is suspected", "are suspected"), several(silent, "is silent", "are silent"), several(waiting, "decision waits for you", "decisions wait for you")].filter(Boolean);
+  const tone = broken || sick ? "bad" : parts.length ? "warn" : "good";
+  const open = stats?.incidents.open ?? 0;
+  const quietly = open ? `All agents are well, ${several(open, "incident is", "incidents are")} still open` : `All ${rows.length} agents are well`;
+  fill(
+    $("#summary"),
+    h("span.sign", { class: `tone-${tone}`, "aria-hidden": "true" }, SIGNS[tone]),
+    h("div", {}, h("h1", {}, parts.length ? `${parts.join(", ")}.` : rows.length ? `${quietly}.` : "No agents yet."), stats ? h("p", {}, `${several(stats.incidents.total, "incident", "incidents") ?? "no incidents"} so far, ${stats.plans.verified} of ${stats.plans.total} plans verified`, stats.approvals.next_expiry_at && waiting ? [", next answer due: ", left(stats.approvals.next_expiry_at)] : "", stats.source ? `. ${stats.source}` : "") : null),
+    waiting ? h("a.button.primary.go", { href: stay("/approvals"), dataset: { key: "go" } }, "Decide now") : null,
+  );
+  $("#summary").className = `summary is-${tone}`;
 }
 
 function grouped(shown) {
@@ -109,6 +159,7 @@ function take(found) {
 
 // news bring the lines that changed; nothing is asked for again
 on("change", (news) => {
+  stats = news.stats ?? stats;
   for (const row of news.agents) {
     const known = byId.get(row.id);
     if (known) Object.assign(known, row);
@@ -134,14 +185,36 @@ function changesSoon() {
   }, 150);
 }
 
+const MARKS = { bad: "✚ ", warn: "▲ ", good: "✓ " };
+
+// an incident that is told again and again is one line, as it was told last
+function folded(changes) {
+  const groups = new Map();
+  for (const one of changes) {
+    const name = one.kind === "incident_updated" ? `${one.kind} ${one.incident}` : one.id;
+    const known = groups.get(name);
+    if (known) known.times += 1;
+    else groups.set(name, { one, times: 1 });
+  }
+  return [...groups.values()];
+}
+
+async function totals() {
+  stats = (await get(twin("/api/stats")).catch(() => null)) ?? stats;
+  drawSoon();
+}
+on("reset", totals);
+
 async function changes() {
   const found = await get(twin("/api/changes")).catch(() => null);
   if (!found) return;
-  fill($("#changes"), found.changes.length ? found.changes.slice(0, 50).map((one) => h("li", { dataset: { key: one.id } }, time(one.at), " ", h("a", { href: one.incident ? `/incidents/${one.incident}#${one.id}` : eventPage(one.seq) }, h("span", { class: `tone-${one.notable.tone}` }, one.notable.text)))) : h("li.quiet", { dataset: { key: "none" } }, "Nothing worth saying."));
+  const grouped = folded(found.changes).slice(0, 40);
+  fill($("#changes"), grouped.length ? grouped.map(({ one, times }) => h("li", { dataset: { key: one.id } }, time(one.at), one.incident ? h("span.quiet", {}, ` ${one.incident}`) : null, times > 1 ? h("span.quiet", {}, `, ${times} updates`) : null, h("a", { href: one.incident ? `${incidentPage(one.incident)}#${one.id}` : eventPage(one.seq) }, h("span", { class: `tone-${one.notable.tone}` }, MARKS[one.notable.tone] ?? "", one.notable.text)))) : h("li.quiet", { dataset: { key: "none" } }, "Nothing worth saying."));
 }
 
 $("#announce").addEventListener("click", announce);
 
 const page = livePage({ path: () => twin("/api/agents"), draw: take, into: "#agents", concerns: () => false });
 changes();
-timeTravel($("#time-travel"), () => { page.again(); changes(); });
+totals();
+timeTravel($("#time-travel"), () => { page.again(); changes(); totals(); });

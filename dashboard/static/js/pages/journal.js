@@ -37,12 +37,12 @@ function show() {
   fill($("#list"), rows.length ? table({
     caption: "Events, the newest first",
     columns: [
-      { head: "Event", cell: (one) => h("a", { href: eventPage(one.seq) }, one.id) },
-      { head: "When", cell: (one) => time(one.at) },
-      { head: "Kind", narrow: true, cell: (one) => words(one.kind) },
-      { head: "What", cell: (one) => one.says },
+      { head: "Event", tight: true, cell: (one) => h("a", { href: eventPage(one.seq) }, one.id) },
+      { head: "When", tight: true, cell: (one) => time(one.at) },
+      { head: "Kind", narrow: true, tight: true, cell: (one) => words(one.kind) },
+      { head: "What", wide: true, cell: (one) => one.says },
       { head: "Who", cell: (one) => actor(one.actor) },
-      { head: "Incident", narrow: true, cell: (one) => incidentLink(one.incident) ?? "" },
+      { head: "Incident", tight: true, narrow: true, cell: (one) => incidentLink(one.incident) ?? "" },
     ],
     rows,
     key: (one) => one.id,

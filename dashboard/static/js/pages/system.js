@@ -1,10 +1,72 @@
+// How the system itself is: what answers, what runs, how full each bounded place is, what was lost.
 import { $, fill, h } from "../dom.js";
 import { livePage } from "../page.js";
-import { time } from "../format.js";
-import { facts } from "../parts.js";
+import { copyable, figure, time, words } from "../format.js";
+import { facts, stats, table } from "../parts.js";
 
-const shown = (value) => (value === null || value === undefined ? "–" : typeof value === "object" ? h("pre", {}, JSON.stringify(value, null, 1)) : String(value));
-const pairs = (document) => facts(...Object.entries(document).map(([name, value]) => [name.replaceAll("_", " "), shown(value)]));
+const FULL = 0.8;
+const size = (bytes) => (bytes >= 1e6 ? `${(bytes / 1e6).toFixed(1)} MB` : `${Math.ceil(bytes / 1e3)} kB`);
+const good = (fine, yes, no) => h("span", { class: fine ? "tone-good" : "tone-bad" }, fine ? `✓ ${yes}` : `✕ ${no}`);
+const plain = (value) => (value === null || value === undefined || value === "" ? "–" : typeof value === "object" ? Object.entries(value).map(([name, one]) => `${words(name)} ${one}`).join(", ") || "none" : typeof value === "number" ? figure(value, 4) : String(value));
+const panel = (title, ...inside) => h("section.panel", { dataset: { key: title } }, h("h2", {}, title), inside);
 
-livePage({ path: () => "/api/system", into: "#system", beats: true, draw: (found) => fill($("#system"), found.troubles.length ? h("div.panel", {}, found.troubles.map((one) => h("p.tone-warn", {}, "⚠ ", one.detail))) : h("p.tone-good", {}, "✓ Everything answers."),
-  h("h2", {}, "Daemon"), pairs({ ...found.daemon, report: undefined, metrics: undefined }), found.daemon.report ? [h("h3", {}, "Its own report"), pairs(found.daemon.report)] : null, h("h2", {}, "Dashboard"), pairs(found.dashboard), found.daemon.metrics ? [h("h2", {}, "Metrics"), pairs(found.daemon.metrics)] : null) });
+function head({ daemon, dashboard }) {
+  const { report } = daemon;
+  return stats(
+    ["Daemon", good(daemon.status === "up", "up", daemon.status)],
+    report ? ["Mode", report.run.mode] : null,
+    report ? ["Ticks", `${figure(report.ticks.done, 6)}, ${report.ticks.skipped} skipped`] : null,
+    report ? ["Tick lag", `${figure(report.ticks.lag_ms)} ms of ${figure(1000 * report.ticks.period_s)}`] : null,
+    report ? ["Journal", good(report.journal.writable, "writable", report.journal.trouble || "not writable")] : null,
+    report ? ["Telemetry", `${report.telemetry.dropped} dropped, ${report.telemetry.waiting} waiting`] : null,
+    ["Dashboard reads", `${figure(1000 * dashboard.followed_s_ago)} ms ago`],
+    ["Open pages", dashboard.streams],
+  );
+}
+
+const children = (report) =>
+  table({
+    caption: "What runs inside the daemon",
+    columns: [
+      { head: "Child", tight: true, cell: (one) => words(one.name) },
+      { head: "State", tight: true, cell: (one) => good(one.status === "running", one.status, one.status) },
+      { head: "Failures", figure: true, cell: (one) => one.failures },
+      { head: "Since", tight: true, cell: (one) => time(one.since, { full: true }) },
+      { head: "Last error", cell: (one) => one.last_error || "none" },
+    ],
+    rows: report.children,
+    key: (one) => one.name,
+  });
+
+const bounds = (report) =>
+  table({
+    caption: "Bounded places: how full, and what was lost",
+    columns: [
+      { head: "Place", tight: true, cell: (one) => words(one.name.replace(".", ": ")) },
+      { head: "Filled", cell: (one) => h("progress", { class: one.size > FULL * one.limit ? "tone-bad" : "accent", max: one.limit || 1, value: one.size, "aria-hidden": "true" }) },
+      { head: "Holds", figure: true, cell: (one) => `${figure(one.size, 6)} of ${figure(one.limit, 6)}` },
+      { head: "Lost", figure: true, cell: (one) => (one.lost ? h("strong.tone-bad", {}, `✕ ${one.lost}`) : "0") },
+    ],
+    rows: [...report.bounds].sort((a, b) => b.lost - a.lost || b.size / (b.limit || 1) - a.size / (a.limit || 1)),
+    key: (one) => one.name,
+  });
+
+function draw({ troubles, daemon, dashboard, grafana }) {
+  const { report } = daemon;
+  fill(
+    $("#system"),
+    troubles.length ? h("div.panel", {}, troubles.map((one) => h("p.tone-warn", {}, "▲ ", one.detail))) : h("p.tone-good", {}, "✓ Everything answers."),
+    head({ daemon, dashboard }),
+    h("div.duo", { dataset: { key: "two" } },
+      panel("Journal", facts(["Run", copyable(dashboard.run_id || "none")], ["Event", dashboard.seq], report ? ["Head", copyable(report.journal.head.slice(0, 16))] : null, report ? ["Refused writes", report.journal.refused] : null, ...Object.entries(dashboard.files ?? {}).map(([name, bytes]) => [name, size(bytes)]))),
+      panel("This dashboard", facts(["Since", time(dashboard.started_at, { full: true })], ["Requests", dashboard.requests], ["Unexpected errors", good(!dashboard.bugs, "none", dashboard.bugs)], ["Login needed to read", dashboard.login_required ? "yes" : "no, only to decide"], ["Data", dashboard.data_dir], grafana ? ["Grafana", h("a", { href: grafana, rel: "noreferrer" }, grafana)] : null)),
+    ),
+    report ? [h("h2", {}, "Inside the daemon"), children(report)] : null,
+    report ? h("div.duo", { dataset: { key: "three" } }, Object.entries(report.companions ?? {}).map(([name, one]) => panel(words(name), facts(...Object.entries(one ?? {}).map(([field, value]) => [words(field), field === "trouble" ? good(!value, "no trouble", value) : plain(value)])))), panel("Refused", facts(...Object.entries(report.api ?? {}).map(([name, value]) => [words(name), plain(value)])))) : null,
+    report ? [h("h2", {}, "Queues and tables"), bounds(report)] : null,
+    daemon.metrics ? h("details", { dataset: { key: "metrics" } }, h("summary", {}, "Metrics, as Prometheus sees them"), facts(...Object.entries(daemon.metrics).map(([name, value]) => [h("code", {}, name), plain(value)]))) : null,
+    h("p.quiet", {}, "For machines: ", [["/healthz", "health"], ["/readyz", "readiness"], ["/metrics", "metrics"], ["/openapi.json", "OpenAPI"]].map(([path, says]) => [h("a", { href: path }, says), " "])),
+  );
+}
+
+livePage({ path: () => "/api/system", into: "#system", beats: true, draw });
