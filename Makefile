@@ -47,7 +47,7 @@ test-fast: setup
 	$(BIN)/python -m pytest -n auto --dist loadfile tests/unit tests/simulation -m 'not slow and not crash'
 
 faults: setup
-	$(BIN)/python -m pytest -q -m fault --fault-results docs/faults.json
+	$(BIN)/python -m pytest -q -m fault --fault-results=docs/faults.json tests
 	$(BIN)/python docs/make.py
 
 lint: setup

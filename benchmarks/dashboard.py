@@ -99,7 +99,7 @@ def write_history(data_dir: Path, events: int, agents: int = 200) -> str:
     stores, policy = open_stores(data_dir), Policy(mode="act")
     epoch = stores.journal.acquire(run_id, "benchmark", at_us)
     started = ev.RunStarted(
-        version="0", epoch=epoch, period_us=US, policy_version=policy_version(policy), policy=canonical(policy), source=f"benchmark of {events} events",
+        version="0", epoch=epoch, period_us=US, policy_version=policy_version(policy), policy=canonical(policy), source=f"{events} events",
     )  # fmt: skip
     drafts = [Draft(at_us=at_us, subject="run", event=started)]
     names = [f"{TYPES[n % 5]}-{n:05d}" for n in range(agents)]

@@ -15,6 +15,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+del sys.path[0]  # this folder: its dashboard.py would stand before the package dashboard
+
 from showcase.choices import Choices, Decide, Speed
 from showcase.demo import DEMO_POLICY, VIRTUAL_START_US, run_demo
 

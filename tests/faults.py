@@ -88,6 +88,9 @@ NOT_YET = {
 }
 """Faults that cannot happen yet, or that nothing survives yet: why. Ignored for a fault that a test claims."""
 
+IN_PART = {"F46": "an agent that is sick from its first sample on is taken for its own normal until that changes: it is not found before"}
+"""Faults whose tests pass and still do not show all that the fault asks for: what is missing."""
+
 Claims = dict[str, list[str]]
 """Fault -> ``tests/…/test_x.py::test_name``, sorted."""
 
@@ -156,6 +159,8 @@ def _told(fault: str, claimed: list[str], known: dict) -> tuple[str, str]:
     if not any(count.get("passed") for count in counts):
         return "not run", told
     whole = all(count.get("passed") and not count.get("skipped") for count in counts)
+    if fault in IN_PART:
+        return "in part", f"{IN_PART[fault]}<br>{told}"
     return "survived" if whole else "in part", told
 
 

@@ -138,8 +138,8 @@ async def test_however_busy_the_dashboard_is_the_daemon_answers_and_decides(tmp_
                     status = await made.ask("GET", "/v1/status")
                     assert (status.status, made.engine.trouble) == (200, "")
                     await asyncio.wait(clients, timeout=0.05)
-                body = {"plan_hash": request["plan_hash"]}
-                decided = await made.ask("POST", f"/v1/approvals/{request['id']}/approve", body, who="approver")
+                body = {"decision": "approve", "plan_hash": request["plan_hash"]}
+                decided = await made.ask("POST", f"/v1/approvals/{request['id']}/decision", body, who="approver")
                 assert decided.status == 200, decided.text
                 stop.set()
                 await asyncio.gather(*clients)

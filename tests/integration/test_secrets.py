@@ -22,6 +22,8 @@ PLANTED = {
     "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer planted-otel-header-77aa,x-key=planted-otel-key-1b2c",
     "IMMUNE_TOKEN": "planted-cli-token-00e1",
     "HOOK_SECRET": "planted-webhook-secret-8c3e",
+    "NOTIFY_SECRET": "planted-notify-secret-6b1d",
+    "NOTIFY_URL": "http://127.0.0.1:9/services/planted-notify-path-93ea?token=planted-notify-token-0c7f",
 }
 PASSWORD, WRONG = "planted password 3141", "planted wrong password 2718"
 PATHS = """healthz readyz metrics openapi.json nowhere v1/status v1/agents v1/agents/a-1 v1/incidents v1/approvals v1/plans v1/containments
@@ -32,6 +34,13 @@ CONFIG = """
 agents = ["*"]
 url = "http://127.0.0.1:9/hook?key=planted-query-key-41c2"
 secret_env = "HOOK_SECRET"
+allow_loopback = true
+
+[[notify]]
+name = "on-call"
+kind = "webhook"
+url_env = "NOTIFY_URL"
+secret_env = "NOTIFY_SECRET"
 allow_loopback = true
 """
 SECRET = re.compile(r"planted[- ]\S+|planted (?:wrong )?password \d+")
@@ -105,7 +114,10 @@ def test_no_planted_secret_comes_out_anywhere(tmp_path):
         outputs["stale"] = running.ask("GET", "/v1/agents", token=PLANTED["IMMUNE_TOKEN"])
         outputs["odd token"] = running.ask("POST", "/v1/stop", {"reason": admin[:4]}, token="imm_admin_planted-odd-token-6f6f")
         deadline = time.monotonic() + WAIT_S
+        # nobody listens at the channel's address: its failure is seen, the address is not
         while '"done":0,' in running.ask("GET", "/v1/status") and time.monotonic() < deadline:
+            time.sleep(0.2)
+        while "notifier: on-call" not in running.ask("GET", "/v1/status") and time.monotonic() < deadline:
             time.sleep(0.2)
         for path in PATHS.split():
             outputs[path] = running.ask("GET", "/" + path)

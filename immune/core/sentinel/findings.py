@@ -326,11 +326,21 @@ class FindingWriter:
             if stream.scale == "count":
                 width = np.float32(Z_99) * np.sqrt(np.maximum(level, 0) + np.float32(0.25))
             else:
-                width = np.float32(Z_99) * np.maximum(np.sqrt(arena["own2"][row, :size]), self._table.floors[row])
+                own = np.maximum(np.sqrt(arena["own2"][row, :size]), self._table.floors[row])
+                width = np.float32(Z_99) * own
+                level = self._in_task(arena, row, level, own)
             known = arena["count"][row, :size] >= known_from
             for target, scaled in ((expected, level), (low, level - width), (high, level + width)):
                 target[known, stream.column] = self._table.value_array(row, scaled[known])
         return Bands(expected=expected, low=low, high=high)
+
+    def _in_task(self, arena: Arena, row: int, level: NDArray[np.float32], own: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The level where each agent's task is now: newest value less residual; the plain level where the residual is too large to be kept."""
+        size = len(level)
+        residual = arena["before"][row, :size]
+        here = self._table.scaled_array(row, arena["last_value"][row, :size]) - residual
+        usable = (arena["step_before"][:size] >= 0) & np.isfinite(here) & (residual != 0) & (np.abs(residual) < 5 * own)
+        return np.where(usable, here, level).astype(np.float32)
 
 
 def _stronger(shown: list[VitalEvidence], item: VitalEvidence) -> None:

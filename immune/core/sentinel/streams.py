@@ -144,6 +144,16 @@ class StreamTable:
             return (1 / (1 + np.exp(-scaled))).astype(np.float32)
         return np.maximum(np.expm1(np.minimum(scaled, np.float32(60))) / np.float32(stream.unit), np.float32(0))
 
+    def scaled_array(self, row: int, values: Floats) -> Floats:
+        """Values of one stream in the vital's unit, scaled without dither: what `value_array` undoes. NaN stays NaN."""
+        stream = self.streams[row]
+        if stream.scale == "count":
+            return values
+        if stream.scale == "logit":
+            share = np.clip(values, _LOWEST, _HIGHEST)
+            return np.log(share) - np.log(1 - share)
+        return np.log1p(np.maximum(values, np.float32(0)) * np.float32(stream.unit))
+
     @property
     def task_columns(self) -> NDArray[np.intp]:
         """Columns of input tokens, output tokens, cost and tool calls."""

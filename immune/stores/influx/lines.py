@@ -85,7 +85,8 @@ def _without_gaps(page: bytearray, seen: NDArray[np.uint8], size: int, full: boo
     if full:
         return memoryview((page if size == len(page) else page[:size]).replace(b"\0", b""))
     used = seen[:size]
-    return used[used != 0].data
+    left: Block = used[used != 0].data
+    return left
 
 
 def _float_pieces(name: bytes, values: Floats, hint: int) -> tuple[int, list[Piece]]:
