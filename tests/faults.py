@@ -129,7 +129,7 @@ PAGE_HEAD = """# Reliability
 
 What Immune is expected to survive, which tests prove it, and what came of them. "Survived" means: every test named here passed in the
 run below. This page is made from the tests and from the results of that run (`make faults`); nothing in it is written by hand, and a
-test fails when it does not say what the tests say.
+test fails when it does not say what the tests say. Counts and speeds: [reliability.json](reliability.json); the harnesses: [proving.md](proving.md).
 
 """
 

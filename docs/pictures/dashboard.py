@@ -52,17 +52,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "demo.py", "--duration", "300", "--agents", "15", "--seed", "7", "--decide", "ask", "--out", folder]
         environment = {**os.environ, "IMMUNE_PORT": "0", "IMMUNE_DASHBOARD_PORT": "0"}
-        demo = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
-        assert demo.stderr is not None
+        demo = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)  # noqa: S603
         try:
-            found = next(hit for line in demo.stderr if (hit := re.search(r"(http://[\d.:]+)(/login#\S+)", line)))
+            found = next(hit for line in demo.stderr or () if (hit := re.search(r"(http://[\d.:]+)(/login#\S+)", line)))
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
                 walk(browser.new_page(viewport={"width": 1280, "height": 860}), *found.groups())
                 browser.close()
         finally:
-            demo.send_signal(signal.SIGINT)
-            demo.communicate(timeout=30)
+            demo.send_signal(signal.SIGTERM)
+            demo.communicate(timeout=120)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,8 @@ def daemon(folder: Path, **environment: str):
     with (folder / "said").open("w") as said:
         process = subprocess.Popen(command, cwd=ROOT, env={**clean, **environment}, stderr=said, stdout=subprocess.DEVNULL)
     try:
-        until(lambda: "control API on" in (folder / "said").read_text(), "the daemon is up", 60)
+        until(lambda: "control API on" in (folder / "said").read_text() or process.poll() is not None, "the daemon is up", 120)
+        assert process.poll() is None, (folder / "said").read_text()[-2000:]
         yield process
     finally:
         if process.poll() is None:

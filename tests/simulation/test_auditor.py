@@ -21,6 +21,8 @@ from proving.disk import DiskJournal
 from proving.history import History
 from proving.script import write
 
+pytestmark = pytest.mark.slow  # up to forty histories a rule: `make test` has them, `make test-fast` has not
+
 SEEDS = 40
 FIRST_SEEN = {"a writer that is never asked whether it still is": 46}
 """Where the history that meets it comes late."""

@@ -129,7 +129,7 @@ function setState(word, force = false) {
   if (word === live.state && !force) return;
   live.state = word;
   const away = word === "live" && live.daemon && live.daemon !== "up";
-  const says = away ? `daemon ${live.daemon}` : word;
+  const says = !away ? word : live.daemon === "away" ? "daemon away" : `live, daemon ${live.daemon}`;
   const chip = $("#live-chip");
   chip.textContent = live.paused ? "paused" : says;
   chip.className = `chip tone-${word === "live" && !away && !live.paused ? "good" : word === "past" || word === "other run" ? "plain" : "warn"}`;
