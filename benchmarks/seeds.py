@@ -17,8 +17,8 @@ from typing import Any
 
 del sys.path[0]  # this folder: its dashboard.py would stand before the package dashboard
 
-from showcase.choices import Choices, Decide, Speed
-from showcase.demo import DEMO_POLICY, VIRTUAL_START_US, run_demo
+from showcase.choices import Choices, Decide, Speed  # noqa: E402
+from showcase.demo import DEMO_POLICY, VIRTUAL_START_US, run_demo  # noqa: E402
 
 STRONG = ("token_explosion", "tool_loop", "latency_spike", "retry_storm", "error_burst", "silent_stall")
 

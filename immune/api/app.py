@@ -7,7 +7,6 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
-from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -57,6 +56,10 @@ _SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+def _request_id() -> str:
+    return secrets.token_hex(8)
+
+
 class Api:
     """The control API of one engine. Runs on the engine's loop and never keeps it for long.
 
@@ -79,7 +82,7 @@ class Api:
         clock: Clock,
         hosts: Collection[str] = (),
         reader: Callable[[], Journal] | None = None,
-        request_ids: Callable[[], str] = partial(secrets.token_hex, 8),
+        request_ids: Callable[[], str] = _request_id,
         metrics: Callable[[str], tuple[bytes, str]] | None = None,
         surroundings: Callable[[], Mapping[str, Any]] = dict,
         people: People | None = None,
