@@ -35,6 +35,8 @@ from proving.setup import FEW_KINDS, POLICY, QUICK_ACTIONS, RUN, FickleTelemetry
 from proving.world import MISHAPS, SAMPLE_MISHAPS, START_US, VITALS, Feed, Hands, World
 
 QUIET_WITHIN_TICKS = 500
+CLOCK_TURN_US = 7_200 * US
+"""From an hour back to an hour ahead: the most that a turned clock makes anything late."""
 TROUBLES: tuple[Trouble, ...] = ("full", "read_only", "sync_error", "slow")
 SURVIVES: tuple[Survives, ...] = ("kept", "lost")
 
@@ -379,11 +381,16 @@ class History:
             case "restart":
                 process.orderly = True
                 self._down_s = (0, 5)[fault.a % 2]
-                self._skew_us = (0, 0, 3600, -3600)[fault.b % 4] * US
-                self.auditor.excused_us += 7200 * US if self._skew_us else 0
+                self._turn_clock((0, 0, 3600, -3600)[fault.b % 4] * US)
             case "take_over":
                 self.take_overs += 1
                 process.life.pause()
+
+    def _turn_clock(self, skew_us: int) -> None:
+        """The next process sees another time. Deadlines are moments: turned forward, they are late; turned back, they come later."""
+        if skew_us != self._skew_us:
+            self.auditor.excused_us += CLOCK_TURN_US
+        self._skew_us = skew_us
 
     def _until(self, process: Process, seconds: int, undo: Callable[[], None]) -> None:
         self._ends_us.append((process.true_us + seconds * US, undo))
@@ -448,7 +455,8 @@ class History:
         world.mishaps.clear()
         world.sample_mishaps.clear()
         true_us = max(true_us, self.auditor.latest_us)  # a clock that was set back: what was to end at a time ends at that time
-        world.cures, world.outage, self._skew_us, self._doomed = 1.0, False, 0, None
+        world.cures, world.outage, self._doomed = 1.0, False, None
+        self._turn_clock(0)
         for patient in world.patients:
             patient.obeys = True
         quiet: list[int] = []

@@ -81,8 +81,9 @@ class Desk:
         request = self._request(wish)
         self.speaking[wish.who] = self.speaking.get(wish.who, 0) + 1
         response = await application._handle(request)  # whoever is killed in here never stops speaking
-        self.speaking[wish.who] -= 1
         assert isinstance(response, web.Response)
+        if response.status < 500:  # after a failure nobody knows yet whether it took effect: it may turn up on the disk later
+            self.speaking[wish.who] -= 1
         assert isinstance(response.body, bytes)
         status, document = response.status, json.loads(response.body)
         del self.waiting[wish.key]
