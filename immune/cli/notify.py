@@ -20,7 +20,7 @@ def notify() -> None:
 
 @app.command("test")
 def try_out(
-    config: Annotated[Path, typer.Option("--config", help="The configuration with [[notify]] tables.")] = Path("immune.toml"),
+    config: Annotated[Path, typer.Option("--config", help="The configuration with a notify table for each channel.")] = Path("immune.toml"),
     as_json: Json = False,
 ) -> None:
     """Send one message through every channel; exit 1 if one did not arrive. Example: immune notify test --config immune.toml"""
