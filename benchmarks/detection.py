@@ -1,12 +1,13 @@
 """The table of what the sentinel must show: false alarms, recall, delay, outages, run length, names, speed, each with its interval.
 
-    python benchmarks/detection.py [--quick | --full] [--seed 1000] [--only NAME ...] [--data DIR] [--processes 2] [--json]
+    python benchmarks/detection.py [--quick | --full] [--minutes 55] [--seed 1000] [--only NAME ...] [--data DIR] [--processes 2] [--json]
 
 Fleets and faults come from benchmarks/workloads.py, which knows nothing of how they are judged. On the same samples stand three rules
 that people write first (3 sigma, an EWMA z that learns before it checks, a baseline frozen after 15 samples) and river's ADWIN,
 PageHinkley and HalfSpaceTrees. A rate of 0 comes with its 95 % bound, 3 / agent-days. A false alarm is a crossing by a healthy agent
 that no shared cause explains, also of one that crossed before (after a quiet minute). Tables and plots go to benchmarks/out/detection.html;
-single results to benchmarks/out/detection-parts.jsonl as they come, from which ``--from FILE`` makes the tables again.
+single results to benchmarks/out/detection-parts.jsonl as they come, from which ``--from FILE`` makes the tables again
+and ``--into docs/sentinel.md`` writes them between that document's marks. ``--minutes`` is shared over the rows: every row gets its first part.
 """
 
 from __future__ import annotations
@@ -38,17 +39,17 @@ def main() -> None:
     parser.add_argument("--skip", nargs="*", default=[], metavar="NAME", help="leave these out")
     parser.add_argument("--data", default="", metavar="DIR", help="folder with azure*.csv, for the row of real token traffic")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--minutes", type=float, default=0, help="begin nothing new after this long; 0: run everything")
-    parser.add_argument("--from", dest="kept", default="", metavar="FILE", help="make the tables from what a run kept")
+    parser.add_argument("--minutes", type=float, default=0, help="share this time over the rows, by the clock; 0: run everything")
+    parser.add_argument("--from", dest="kept", nargs="+", type=Path, default=[], metavar="FILE", help="make the tables from what runs kept")
     parser.add_argument("--note", default="", help="said on the page, e.g. which commit was measured")
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--into", type=Path, default=None, metavar="FILE", help="put the tables between the marks of this document, docs/sentinel.md")
     parser.add_argument("--markdown", action="store_true", help="print the tables as they stand in docs/sentinel.md")
     options = parser.parse_args()
 
-    if options.kept:
-        found = plan.kept(Path(options.kept))
-    else:
+    parts = options.out / "detection-parts.jsonl"
+    if not options.kept:
         wanted = plan.jobs(plan.FULL if options.full else plan.QUICK, options.seed, options.data)
         chosen = [
             job
@@ -60,15 +61,22 @@ def main() -> None:
             sys.exit(f"no row begins with {options.only}: {names}")
         if not options.data:
             print("without --data DIR the row of real token traffic is left out", file=sys.stderr)
-        found = plan.run(chosen, options.processes, options.minutes, options.out / "detection-parts.jsonl")
-    rows = table(found)
+        plan.run(chosen, options.processes, options.minutes, parts)
+    kept = plan.kept(options.kept or [parts])
+    found, rows = kept.found, table(kept.found)
     told = [(one["confidence"], one["right"]) for one in named(found)]
-    page.write(options.out / "detection.html", rows, found, seed=options.seed, full=options.full, note=options.note)
+    run = run_line(kept, options.seed, options.note)
+    page.write(options.out / "detection.html", rows, found, seed=options.seed, full=options.full, note=run)
+    if options.into:
+        changed = markdown.into(options.into, rows, found, run)
+        print(f"{options.into}: {', '.join(changed)}", file=sys.stderr)
     if options.json:
         document = {
             "benchmark": "detection",
             "seed": options.seed,
             "full": options.full,
+            "codes": kept.codes,
+            "cpu_s": kept.cpu_s,
             "rows": [asdict(row) for row in rows],
             "reliability": reliability(told),
             "departures": departures(found),
@@ -84,7 +92,17 @@ def main() -> None:
         print(f"  said {line['low']:.1f} to {line['high']:.1f}: {line['confidence']:.2f}, right {line['right']:.2f} of {line['n']}")
     for departure in departures(found):
         print(json.dumps(departure, default=float))
+    print(run)
     print(f"page: {options.out / 'detection.html'}")
+
+
+def run_line(kept: plan.Kept, seed: int, note: str) -> str:
+    """What was run, in one line: seeds, agent-days, CPU, the digest of the code that was measured."""
+    quiet = [p for name, parts in kept.found.items() if name.startswith("quiet") for p in parts]
+    codes = " and ".join(kept.codes)
+    days, spent = sum(p["days"] for p in quiet), sum(kept.cpu_s.values())
+    text = f"Seeds from {seed} on, {days:,.0f} quiet agent-days, {spent:,.0f} CPU seconds, sentinel {codes}"
+    return f"{text}. {note}".strip()
 
 
 def show(rows: list[Row]) -> None:

@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from time import process_time
 
 import numpy as np
 
@@ -50,6 +51,7 @@ from tests.influx_kit import Server, own_server, wait_until
 S, T0 = 1_000_000, 1_767_225_600_000_000
 MB = 2**20
 RUN = "r"
+HOWS = ("killed", "paused", "refusing")
 
 
 def shifted(batch: SampleBatch, tick: int) -> SampleBatch:
@@ -94,24 +96,31 @@ async def outage(server: Server, folder: Path, how: str, agents: int, seconds: i
     spooled_mb = writer.waiting.size_bytes / MB
     await asyncio.to_thread(end[how])
     writer.courier.target = target
-    elapsed = elapsed_s()
-    while writer.account().stored + writer.account().dropped < agents * seconds:  # noqa: ASYNC110
+    elapsed, cpu_s, server_cpu_s = elapsed_s(), process_time(), server.cpu_s()
+    while writer.account().stored + writer.account().dropped + writer.account().dead_lettered < agents * seconds:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
-    drained_s = elapsed()
+    drained_s, own_cpu_s = elapsed(), process_time() - cpu_s
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await writer.close()
     account = writer.account()
-    lost = account.accepted - count_of(target)
+    held = count_of(target)
     return {
         "how": how,
         "agents": agents,
         "seconds": seconds,
         "accepted": account.accepted,
-        "lost": lost,
+        "in_the_server": held,
+        "lost": account.accepted - held,
+        "dead_lettered": account.dead_lettered,
+        "dropped": account.dropped,
+        "account_exact": account.accepted == account.stored + account.waiting + account.spooled + account.dead_lettered + account.dropped,
         "spooled_mb": round(spooled_mb, 1),
         "played_s": round(played_s, 1),
         "drained_s": round(drained_s, 1),
+        "drained_points_per_s": round(agents * seconds / drained_s),
+        "own_cpu_s": round(own_cpu_s, 1),
+        "server_cpu_s": round(server.cpu_s() - server_cpu_s, 1),
     }
 
 
@@ -317,7 +326,7 @@ async def shutdown(server: Server, folder: Path) -> dict[str, object]:
     return took
 
 
-def measure(quick: bool, only: str | None) -> dict[str, object]:
+def measure(quick: bool, only: str | None, outage_s: int | None) -> dict[str, object]:
     figures: dict[str, object] = {}
     base = Path(tempfile.mkdtemp(prefix="immune-bench-influx-"))
 
@@ -330,9 +339,8 @@ def measure(quick: bool, only: str | None) -> dict[str, object]:
             figures["kills"] = kills(base / "kills", 5 if quick else 50)
         with own_server() as server:
             if wanted("outages"):
-                figures["outages"] = [
-                    asyncio.run(outage(server, base / how, how, 10_000, 30 if quick else 600)) for how in ("killed", "paused", "refusing")
-                ]
+                seconds = outage_s or (30 if quick else 600)
+                figures["outages"] = [asyncio.run(outage(server, base / how, how, 10_000, seconds)) for how in HOWS]
             if wanted("rebuild"):
                 figures["rebuild"] = asyncio.run(rebuilding(server, base / "rebuild", 5_000 if quick else 100_000))
             if wanted("ingest"):
@@ -351,12 +359,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quick", action="store_true", help="a tenth of the work and less")
     parser.add_argument("--only", choices=["kills", "outages", "rebuild", "ingest", "lag", "shutdown"])
+    parser.add_argument("--outage-s", type=int, help="how many seconds of the fleet an outage lasts, 600 unless --quick")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.child:
         child(options.child)
         return 0
-    figures = measure(options.quick, options.only)
+    figures = measure(options.quick, options.only, options.outage_s)
     if options.json:
         print(json.dumps(figures))
         return 0

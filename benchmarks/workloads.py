@@ -172,7 +172,8 @@ class Fleet:
 class Recorded:
     """Agents that make the requests of real recordings at 1 Hz, each from a place of its own, in their order (`mixed`: in an order drawn anew).
 
-    Columns ContextTokens and GeneratedTokens; agent i takes its requests from recording i modulo their number, its type.
+    At its end a recording is played backwards: beginning anew would make a jump that nothing real made, and the way back has the same
+    tides and the same memory. Columns ContextTokens and GeneratedTokens; agent i takes its requests from recording i modulo their number, its type.
     """
 
     def __init__(self, paths: list[Path], agents: int, seed: int, *, mixed: bool = False) -> None:
@@ -190,12 +191,13 @@ class Recorded:
 
     def tick(self, t: int) -> SampleBatch:
         """Everybody's request of second t."""
-        self.place = (self.place + 1) % self.length
+        self.place = (self.place + 1) % (2 * self.length)
+        turned = np.where(self.place < self.length, self.place, 2 * self.length - 1 - self.place)
         batch = SampleBatch.blank(self.n)
         batch.agent[:], batch.at_us[:], batch.status[:] = np.arange(self.n), START_US + t * US, Status.WORKING
         for source, sizes in enumerate(self.sizes):
             mine = np.flatnonzero(self.source == source)
-            batch.values[mine, INPUT], batch.values[mine, OUTPUT] = sizes[self.place[mine]].T
+            batch.values[mine, INPUT], batch.values[mine, OUTPUT] = sizes[turned[mine]].T
         return batch
 
 

@@ -14,9 +14,9 @@ from typing import Annotated
 
 import typer
 
-from dashboard.composition import open_keys
+from dashboard.composition import issue_link, open_keys
 from dashboard.serving import Served, make_server
-from dashboard.sessions import issue_link, link_path
+from dashboard.sessions import link_path
 from dashboard.site import Options
 from immune.api.auth import is_loopback
 from immune.cli.output import DataDir, Json, Run, run_guarded

@@ -15,11 +15,11 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from dashboard.encoding import encode
 from dashboard.guard import SECURITY_HEADERS, allowed_hosts, authority, host_name
 from dashboard.openapi import openapi_route
-from dashboard.problems import MEDIA_TYPE, ProblemError, problem_document, status_of
 from dashboard.routes import acting, downloads, live, logins, machines, pages, reading, records
 from dashboard.routing import MAX_BODY_BYTES, Ask, Route
 from dashboard.sessions import Session, same
 from dashboard.site import Site
+from immune.api.problems import MEDIA_TYPE, ProblemError, problem_document, status_of
 from immune.core.commands import RANK, Principal
 from immune.errors import ImmuneError
 

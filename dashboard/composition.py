@@ -18,9 +18,12 @@ from immune.settings import InfluxSettings
 from immune.stores.influx.asking import Asker
 from immune.stores.influx.reading import InfluxJournal, InfluxTelemetry
 from immune.stores.journal_sqlite import SqliteJournal
-from immune.stores.links import LINKS_DIR, digest
+from immune.stores.links import digest, issue_link, redeem_link
 from immune.stores.people import PREFIX, PeopleStore
+from immune.stores.private import replace_private
 from immune.stores.tokens import TokenStore
+
+__all__ = ["Keys", "Sources", "alive", "daemon_note", "digest", "issue_link", "open_keys", "redeem_link", "replace_private"]
 
 DAEMON_FILE = "daemon.json"
 DASHBOARD_FILE = "dashboard.json"
@@ -136,11 +139,6 @@ def daemon_note(data_dir: Path) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return {str(key): str(value) for key, value in content.items()} if isinstance(content, dict) else {}
-
-
-def link_file(data_dir: Path, secret: str) -> Path:
-    """Where a link that logs in once is kept; the daemon puts those of its notices there, too."""
-    return data_dir / LINKS_DIR / digest(secret)
 
 
 def alive(pid: int) -> bool:

@@ -191,15 +191,13 @@ def list_document(projection: Projection, name: str, items: Sequence[Document], 
     }
 
 
-def incident_summaries(state: RunState) -> list[Document]:
-    """Every incident, open ones first, the newest before the older ones."""
-    found = sorted(state.incidents.values(), key=lambda one: (not one.open, -one.opened_at_us, one.incident_id))
-    return [incident_summary(state, one) for one in found]
+def newest_plans(state: RunState) -> dict[str, PlanState]:
+    """The newest plan of each incident."""
+    return {plan.incident_id: plan for plan in state.plans.values()}
 
 
-def incident_summary(state: RunState, incident: IncidentState) -> Document:
-    """One incident in a line."""
-    plan = next((plan for plan in reversed(state.plans.values()) if plan.incident_id == incident.incident_id), None)
+def incident_summary(incident: IncidentState, plan: PlanState | None) -> Document:
+    """One incident, with its newest plan, in a line."""
     top = incident.diagnosis[0] if incident.diagnosis else None
     return {
         "id": incident.incident_id,
@@ -268,13 +266,6 @@ def approvals_newest_first(state: RunState, statuses: Iterable[str] = ()) -> lis
     """Requests, the newest first; only these statuses if any are named."""
     wanted = frozenset(statuses)
     return [one for one in reversed(state.approvals.values()) if not wanted or one.status in wanted]
-
-
-def waiting_first(state: RunState) -> list[ApprovalState]:
-    """Requests that wait, the most severe first, then those that expire soonest; decided ones after them, newest first."""
-    found = approvals_newest_first(state)
-    waiting = [one for one in found if one.status == "pending"]
-    return sorted(waiting, key=lambda one: (-one.severity, one.expires_us)) + [one for one in found if one.status != "pending"]
 
 
 def seen_from(names: Sequence[str], agents: Sequence[int], at_us: Sequence[int]) -> Mapping[str, int]:

@@ -13,9 +13,10 @@ from flask import Response
 
 from dashboard import documents, possible
 from dashboard.encoding import encode
-from dashboard.problems import ProblemError
 from dashboard.projection import Projection
 from dashboard.routing import Ask, document
+from immune.api.problems import ProblemError
+from immune.core.events import Envelope
 from immune.core.state import IncidentState
 from immune.reports import documents as shared
 from immune.reports.chronicle import stage_of
@@ -85,6 +86,12 @@ def incident_of(ask: Ask, projection: Projection) -> IncidentState:
     return incident
 
 
+def staged(envelope: Envelope) -> Document:
+    """One event told, with the word for its place in the course of an illness."""
+    stage, tone = stage_of(envelope.event())
+    return {**documents.event_document(envelope), "stage": stage or envelope.kind.replace("_", " "), "tone": tone}
+
+
 def incident_story(ask: Ask, projection: Projection) -> Document:
     """Everything about one incident: evidence, decisions, who, effect, course."""
     state, incident = projection.state, incident_of(ask, projection)
@@ -92,10 +99,6 @@ def incident_story(ask: Ask, projection: Projection) -> Document:
     with ask.site.concerning(projection, [incident.incident_id, *incident.agents]) as journal:
         events = journal.read(projection.run_id, after_seq=incident.opened_seq - 1)
         own = [one for one in events if one.correlation_id == incident.incident_id or one.seq == incident.opened_seq]
-    timeline = []
-    for envelope in own:
-        stage, tone = stage_of(envelope.event())
-        timeline.append({**documents.event_document(envelope), "stage": stage or envelope.kind.replace("_", " "), "tone": tone})
     return {
         "run_id": state.run_id,
         "seq": state.seq,
@@ -107,7 +110,7 @@ def incident_story(ask: Ask, projection: Projection) -> Document:
         "plans": [possible.plan_view(ask, projection, plan) for plan in plans],
         "containments": [shared.containment_document(one) for one in state.containments.values() if one.incident_id == incident.incident_id],
         "deciders": sorted({one.actor for one in own if one.actor.startswith("person:")}),
-        "timeline": timeline,
+        "timeline": [staged(one) for one in own],
         "actions": possible.for_incident(ask, projection, incident.open, any(plan.live for plan in plans)),
     }
 

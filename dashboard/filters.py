@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dashboard.problems import ProblemError
+from immune.api.problems import ProblemError
 
 Row = dict[str, Any]
 ALIASES = {"sev": "severity", "agent": "subject", "kind": "diagnosis"}
@@ -17,11 +17,17 @@ TERMS_MAX = 20
 
 
 def keep(rows: Sequence[Row], query: str) -> list[Row]:
-    """The rows that every term holds for; ``-`` before a term turns it round. Raises ProblemError 400 for what is no filter."""
+    """The rows that fit. Raises ProblemError 400 for what is no filter."""
+    fits = predicate(query)
+    return [row for row in rows if fits(row)]
+
+
+def predicate(query: str) -> Callable[[Row], bool]:
+    """Whether every term holds for a row; ``-`` before a term turns it round. Raises ProblemError 400 for what is no filter."""
     terms = [_term(*match.groups()) for match in _TERM.finditer(query)]
     if len(terms) > TERMS_MAX:
         raise ProblemError(400, "too many terms", field="q", way_out=f"at most {TERMS_MAX}")
-    return [row for row in rows if all(term(row) for term in terms)]
+    return lambda row: all(term(row) for term in terms)
 
 
 def _term(minus: str, name: str | None, sign: str | None, value: str) -> Callable[[Row], bool]:

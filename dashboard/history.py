@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from dashboard.places import Places
-from immune.core.events import Envelope
+from immune.core.events import Envelope, RunStarted
 from immune.core.fold import fold
 from immune.core.state import RunState
 
@@ -28,6 +28,8 @@ class History:
         self.every = EVERY
         self.times_us = array("q")
         self.places = Places()
+        self.starts = array("q")
+        """Seqs of the events that name a policy: the run's start, and every start of a daemon that took it over."""
         self._seqs: list[int] = [0]
         self._states: list[RunState] = [RunState()]
 
@@ -35,6 +37,7 @@ class History:
         """Remember what was just folded into `state`; batches should not be much longer than `EVERY`."""
         self.times_us.extend(envelope.at_us for envelope in envelopes)
         self.places.note(envelopes)
+        self.starts.extend(one.seq for one in envelopes if one.kind == RunStarted.kind)
         if state.seq - self._seqs[-1] >= self.every:
             self._seqs.append(state.seq)
             self._states.append(state)

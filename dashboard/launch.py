@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from dashboard.sessions import issue_link, link_path
+from dashboard.composition import issue_link
+from dashboard.sessions import link_path
 from immune.clock import Clock
 from immune.errors import StoreUnavailableError, UnreachableError
 

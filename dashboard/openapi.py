@@ -9,9 +9,9 @@ from typing import Any
 from flask import Response
 
 from dashboard.encoding import encode
-from dashboard.problems import MEDIA_TYPE, title_of
 from dashboard.routing import Ask, BodyField, Route
 from immune import __version__
+from immune.api.problems import MEDIA_TYPE, title_of
 
 Document = dict[str, Any]
 _IN_PATH = re.compile(r"<(?:path:)?(\w+)>")

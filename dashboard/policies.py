@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import fields
 from typing import Any
 
@@ -13,25 +14,28 @@ from immune.core.policy import Policy
 from immune.core.policy_file import policy_keys, read_policy
 from immune.infections import CATALOGUE
 
-SCAN_MAX = 20_000
-
 
 def policy_of(site: Site, projection: Projection) -> tuple[Policy, str]:
     """(the policy in force at that moment, its text). The defaults where no run has begun."""
     version = projection.state.policy_version
     if version in site.policies:
         return site.policies[version]
-    text = ""
-    if projection.run_id:
-        with site.sources.journal() as journal:
-            for envelope in journal.read(projection.run_id, limit=min(projection.state.seq, SCAN_MAX)):
-                event = envelope.event() if envelope.kind == RunStarted.kind else None
-                if isinstance(event, RunStarted):
-                    text = event.policy
+    text = _text_of(site, projection)
     found = (read_policy(text) if text else Policy(), text)
     if version:
         site.policies[version] = found
     return found
+
+
+def _text_of(site: Site, projection: Projection) -> str:
+    """The policy as the last start before that moment told it; wherever in the run that was."""
+    starts = site.history_of(projection.run_id).starts if projection.run_id else ()
+    before = bisect_right(starts, projection.state.seq)
+    if not before:
+        return ""
+    with site.sources.journal() as journal:
+        event = next(iter(journal.read(projection.run_id, after_seq=starts[before - 1] - 1, limit=1))).event()
+    return event.policy if isinstance(event, RunStarted) else ""
 
 
 def policy_document(site: Site, projection: Projection) -> dict[str, Any]:

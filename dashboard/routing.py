@@ -9,11 +9,11 @@ from typing import Any, Literal
 from flask import Request, Response
 
 from dashboard.encoding import encode
-from dashboard.problems import ProblemError
 from dashboard.projection import Projection
 from dashboard.sessions import Session
 from dashboard.shelf import Sheet, sheet_of
 from dashboard.site import Site
+from immune.api.problems import ProblemError
 from immune.core.commands import RANK, Principal, Role
 
 FieldType = Literal["text", "boolean", "number", "list", "object"]

@@ -6,18 +6,20 @@ import errno
 import json
 import logging
 import os
-import secrets
 import socket
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from waitress import wasyncore
+from waitress.channel import HTTPChannel
 from waitress.server import create_server
+from waitress.task import WSGITask
 
 from dashboard.app import create_app
-from dashboard.composition import DAEMON_FILE, DASHBOARD_FILE, alive, daemon_note
+from dashboard.composition import DAEMON_FILE, DASHBOARD_FILE, alive, daemon_note, replace_private
 from dashboard.fastlane import FastLane
 from dashboard.site import STREAMS_MAX, Options, Site, build_site
 from immune.api.auth import is_loopback
@@ -35,6 +37,23 @@ WATERMARK_BYTES = 8 * 1024 * 1024
 """What waits for a slow reader stays in memory, and holds up its own thread only."""
 NOTE_EVERY_S = 2.0
 LOOK_S = 0.25
+
+
+class Task(WSGITask):  # type: ignore[misc]  # waitress has no types
+    """A request whose connection stays open after an answer without a body: waitress closes it, and a page that asks "still the same?"
+    every second would pay for a new one each time.
+    """
+
+    def set_close_on_finish(self) -> None:
+        """Close it after this answer, unless there is only the missing body against keeping it."""
+        if self.has_body or self.version != "1.1" or self.request.headers.get("CONNECTION", "").lower() == "close":
+            super().set_close_on_finish()
+
+
+class Channel(HTTPChannel):  # type: ignore[misc]  # as above
+    """A connection with such tasks."""
+
+    task_class = Task
 
 
 class Served:
@@ -105,6 +124,7 @@ def make_server(options: Options, clock: Clock) -> Served:
         max_request_body_size=1024 * 1024,
         clear_untrusted_proxy_headers=True,
     )
+    server.channel_class = Channel
     shown = f"[{options.host}]" if ":" in options.host else options.host
     served = Served(site, server, f"http://{shown}:{port}")
     note_address(options.data_dir, served.url, clock)
@@ -159,10 +179,6 @@ def forget_address(data_dir: Path) -> None:
 
 
 def _write(path: Path, content: dict[str, object]) -> None:
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        fresh.write_text(json.dumps(content) + "\n", encoding="utf-8")
-        fresh.chmod(0o600)
-        fresh.replace(path)
-    except OSError:
-        fresh.unlink(missing_ok=True)
+    # what cannot be noted is still printed
+    with suppress(OSError):
+        replace_private(path, json.dumps(content) + "\n", durable=False)

@@ -1,4 +1,4 @@
-"""Who is logged in, and the links that log in once.
+"""Who is logged in.
 
 A session is a row in a file of the data directory that only its owner may read, beside the admin's token: it outlives a
 restart of the dashboard, so that an open page goes on. The cookie holds a random number, the file its digest.
@@ -6,22 +6,20 @@ restart of the dashboard, so that an open page goes on. The cookie holds a rando
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
-import os
 import secrets
 import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from dashboard.composition import link_file
+from dashboard.composition import digest, replace_private
 from immune.clock import Clock
 
 US = 1_000_000
 SESSIONS_FILE = "dashboard.sessions"
 LASTS_S = 12 * 3600
-LINK_LASTS_S = 600
 SESSIONS_MAX = 1000
 SNOOZES_MAX = 200
 
@@ -51,7 +49,7 @@ class Sessions:
         """Log somebody in: what goes into the cookie, and the session."""
         secret = secrets.token_urlsafe(32)
         session = Session(
-            digest=_digest(secret), name=name, token=token, csrf=secrets.token_urlsafe(24), expires_us=self.clock.now_us() + LASTS_S * US
+            digest=digest(secret), name=name, token=token, csrf=secrets.token_urlsafe(24), expires_us=self.clock.now_us() + LASTS_S * US
         )
         with self._lock:
             self._sessions[session.digest] = session
@@ -64,7 +62,7 @@ class Sessions:
         """The session of a cookie; None when there is none, or it is over."""
         if not secret or len(secret) > 200:
             return None
-        session = self._sessions.get(_digest(secret))
+        session = self._sessions.get(digest(secret))
         if session is None or session.expires_us <= self.clock.now_us():
             return None
         return session
@@ -96,7 +94,8 @@ class Sessions:
     def _write(self) -> None:
         rows = [asdict(session) for session in self._sessions.values()]
         # where nothing can be written, people log in again after a restart
-        _write_private(self.path, json.dumps({"version": 1, "sessions": rows}))
+        with suppress(OSError):
+            replace_private(self.path, json.dumps({"version": 1, "sessions": rows}))
 
 
 def same(given: str, kept: str) -> bool:
@@ -104,61 +103,6 @@ def same(given: str, kept: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), kept.encode())
 
 
-# -- links that log in once ------------------------------------------------------------------------------------------------
-
-
-def issue_link(data_dir: Path, name: str, token: str, now_us: int) -> str:
-    """A secret that logs this person in once within ten minutes; the path of the page that takes it is `link_path`."""
-    secret = secrets.token_urlsafe(24)
-    path = link_file(data_dir, secret)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _sweep(path.parent, now_us)
-    content = {"name": name, "token": token, "expires_us": now_us + LINK_LASTS_S * US}
-    _write_private(path, json.dumps(content))
-    return secret
-
-
 def link_path(secret: str) -> str:
     """Where a link leads: the secret stands behind a #, which no server and no log ever sees."""
     return f"/login#{secret}"
-
-
-def redeem_link(data_dir: Path, secret: str, now_us: int) -> tuple[str, str] | None:
-    """(name, token) the first time, None ever after, or when it is too late. Two empty ones: the link of a notice, which only lets look."""
-    path = link_file(data_dir, secret)
-    taken = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        # whoever renames it first has it
-        path.rename(taken)
-        content = json.loads(taken.read_text(encoding="utf-8"))
-        taken.unlink()
-    except (OSError, ValueError):
-        return None
-    return (content["name"], content["token"]) if content["expires_us"] > now_us else None
-
-
-def _sweep(folder: Path, now_us: int) -> None:
-    for path in folder.iterdir():
-        try:
-            over = json.loads(path.read_text(encoding="utf-8"))["expires_us"] <= now_us
-        except (OSError, ValueError, KeyError, TypeError):
-            over = True
-        if over:
-            path.unlink(missing_ok=True)
-
-
-def _digest(secret: str) -> str:
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _write_private(path: Path, text: str) -> bool:
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        fresh.replace(path)
-    except OSError:
-        fresh.unlink(missing_ok=True)
-        return False
-    return True

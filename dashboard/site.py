@@ -15,11 +15,11 @@ from dashboard.documents import FleetList
 from dashboard.follower import Follower
 from dashboard.history import History, in_batches
 from dashboard.places import Concerning
-from dashboard.problems import ProblemError
 from dashboard.projection import Projection
 from dashboard.sessions import Sessions
 from dashboard.shelf import Shelf
 from immune.api.limits import Buckets
+from immune.api.problems import ProblemError
 from immune.clock import Clock
 from immune.core.events import Envelope
 from immune.core.fold import fold

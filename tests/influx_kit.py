@@ -75,6 +75,11 @@ class Server:
     def resume(self) -> None:
         self.process.send_signal(signal.SIGCONT)
 
+    def cpu_s(self) -> float:
+        """Seconds of processor that the server has used since it was started."""
+        spent = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(spent[11]) + int(spent[12])) / os.sysconf("SC_CLK_TCK")
+
     def target(self, bucket: str | None = None, **more) -> InfluxSettings:
         """A bucket of one's own, made now unless it is named."""
         name = bucket or f"b{next(self._buckets)}-{os.getpid()}"

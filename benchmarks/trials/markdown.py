@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+import numpy as np
+
 from trials.page import power_text, rate_text, verdict
-from trials.plan import Parts
+from trials.plan import SIZES, Parts
 from trials.table import RIVALS, Row, departures, named
 from trials.tally import reliability
 
@@ -11,8 +16,43 @@ SHAPES = {"gaussian": "exchangeable", "ar": "AR(.8)", "tasks_unsaid": "tasks, no
 
 
 def tables(rows: list[Row], found: Parts) -> str:
-    """Four tables: measured, rivals, reliability of the diagnosis, departures from the proof."""
-    return "\n\n".join(part for part in (_measured(rows), _rivals(rows), _reliability(found), _departures(found)) if part)
+    """The tables that have something in them, one under the other."""
+    return "\n\n".join(_all(rows, found).values())
+
+
+def into(path: Path, rows: list[Row], found: Parts, run: str) -> list[str]:
+    """Put each table between its marks, `<!-- detection: NAME -->` and `<!-- /detection -->`; which were put. Raises ValueError without marks."""
+    text, put = path.read_text(encoding="utf-8"), []
+    for name, table in {"run": run, **_all(rows, found)}.items():
+        pattern = re.compile(rf"(<!-- detection: {name} -->\n).*?(<!-- /detection -->)", re.DOTALL)
+        if not pattern.search(text):
+            raise ValueError(f"{path} has no mark <!-- detection: {name} --> … <!-- /detection -->")
+        text = pattern.sub(lambda marks, table=table: f"{marks[1]}{table}\n{marks[2]}", text, count=1)
+        put.append(name)
+    path.write_text(text, encoding="utf-8")
+    return put
+
+
+def _all(rows: list[Row], found: Parts) -> dict[str, str]:
+    made = {
+        "measured": _measured(rows),
+        "rivals": _rivals(rows),
+        "confidence": _reliability(found),
+        "sizes": _sizes(found),
+        "departures": _departures(found),
+    }
+    return {name: text for name, text in made.items() if text}
+
+
+def _sizes(found: Parts) -> str:
+    lines = []
+    for factor in SIZES:
+        parts = found.get(f"size {factor:g}", [])
+        delays = [delay for part in parts for _, delay in part["delays"]]
+        caught = [delay for delay in delays if delay]
+        if delays:
+            lines.append([f"×{factor:g}", f"{len(caught)} of {len(delays)}", f"{np.median(caught):.0f}" if caught else "–"])
+    return _table(["latency", "known within 600 samples", "median delay in samples"], lines) if lines else ""
 
 
 def _table(head: list[str], lines: list[list[str]]) -> str:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from immune.core import sentinel
 from trials.bound import DEPARTURES, departure, departure_power, ideal, run_length
 from trials.door import same_through_the_door
 from trials.hunts import bad_values, boiling, drift_over_tasks, from_birth, of_size, other_kinds, slow, slow_in_tasks, strong, sustained
@@ -79,6 +84,21 @@ BESIDE_TURNS = 2
 """The simple rules watch the fleets with faults of so many turns; river's one fleet of each strong row a turn in as many."""
 AFTER_FIRST = ("size", "ideal", "run length", "departure")
 """Rows that wait for the second turn where there is one: what they say does not hang on many repetitions."""
+WEIGHTS = (
+    *((f"quiet {shape}", 0.5) for shape in UNTUNED),
+    ("quiet recorded mixed", 0.5),
+    ("quiet", 3.0),
+    ("sparse", 1.5),
+    ("strong", 2.0),
+    ("drift", 1.5),
+    ("size", 0.3),
+    ("departure", 2.0),
+)
+"""How the minutes are shared between rows, by how a name begins, the first that fits; 1 unless said."""
+ALONE_S = {"speed 15": 5.0, "speed 1000": 10.0, "speed tasks": 15.0, "speed 100000": 90.0}
+"""Seconds kept for what is measured alone at the end."""
+BEGUN_S, UNKNOWN_S = 1.0, 20.0
+"""What a part that still runs counts until it is known, and how long one may last of which nothing is known."""
 ABLATED = ("ar", "gaussian", "tasks_unsaid")
 
 
@@ -132,49 +152,116 @@ def jobs(size: Size, seed: int, folder: str) -> list[Job]:
     return sorted(out, key=lambda job: job.turn)
 
 
-def run(wanted: Iterable[Job], processes: int, minutes: float, keep: Path) -> Parts:
-    """Run jobs until they are done or the minutes are over (nothing new is begun then); speed is measured at the end, alone.
+def run(wanted: Iterable[Job], processes: int, minutes: float, keep: Path) -> None:
+    """Run jobs until they are done or the minutes are over: nothing is begun that would not end in time; speed at the end, alone.
 
-    Every result is appended to `keep` as a line of JSON as soon as it is there.
+    With minutes given they are shared: every row gets its first part, then the row that has had least for its weight is next.
+    Every result is appended to `keep` as a line of JSON as soon as it is there, with its CPU seconds and the code that it measured.
     """
     wanted = list(wanted)
     alone = [job for job in wanted if job.name.startswith("speed")]
-    queue = [job for job in wanted if job not in alone]
-    began, done, total = time.monotonic(), 0, len(queue)
+    shares = Shares([job for job in wanted if job not in alone], shared=minutes > 0)
+    began, done, total, code = time.monotonic(), 0, len(wanted) - len(alone), sentinel_code()
+    until_s = 60 * minutes - sum(ALONE_S.get(job.name, 5.0) for job in alone) if minutes else math.inf
     keep.parent.mkdir(parents=True, exist_ok=True)
-    found: Parts = {}
     with keep.open("w", encoding="utf-8") as file, ProcessPoolExecutor(max_workers=processes) as pool:
 
-        def take(job: Job, result: dict[str, Any]) -> None:
-            found.setdefault(job.name, []).append(result)
-            file.write(json.dumps({"name": job.name, "result": result}, default=float) + "\n")
+        def take(job: Job, timed: tuple[dict[str, Any], float, float]) -> None:
+            result, cpu_s, _ = timed
+            file.write(json.dumps({"name": job.name, "result": result, "cpu_s": round(cpu_s, 2), "code": code}, default=float) + "\n")
             file.flush()
 
-        running: dict[Future[dict[str, Any]], Job] = {}
-        while queue or running:
-            while queue and len(running) < processes:
-                if minutes and time.monotonic() - began > 60 * minutes:
-                    print(f"\n{len(queue)} parts left out: the minutes are over", file=sys.stderr)
-                    queue.clear()
-                    break
-                job = queue.pop(0)
-                running[pool.submit(job.work, *job.arguments, **job.options)] = job
+        running: dict[Future[tuple[dict[str, Any], float, float]], Job] = {}
+        while True:
+            while len(running) < processes and (job := shares.next(until_s - (time.monotonic() - began))) is not None:
+                running[pool.submit(timed, job)] = job
+            if not running:
+                break
             ready, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in ready:
-                job = running.pop(future)
-                take(job, future.result())
+                job, outcome = running.pop(future), future.result()
+                take(job, outcome)
+                shares.took(job.name, outcome[2])
                 done += 1
                 print(f"\r{done} of {total}, {time.monotonic() - began:.0f} s: {job.name:<30}", end="", file=sys.stderr, flush=True)
         for job in alone:
-            take(job, job.work(*job.arguments))
-    print(file=sys.stderr)
-    return found
+            take(job, timed(job))
+    left = shares.left()
+    print(f"\nleft out, the minutes were over: {left}" if left else "", file=sys.stderr)
 
 
-def kept(path: Path) -> Parts:
-    """What an earlier run kept."""
+def timed(job: Job) -> tuple[dict[str, Any], float, float]:
+    """(what the job found, CPU seconds with those of its children, seconds by the clock)."""
+    cpu, clock = os.times(), time.monotonic()
+    result = job.work(*job.arguments, **job.options)
+    return result, sum(os.times()[:4]) - sum(cpu[:4]), time.monotonic() - clock
+
+
+class Shares:
+    """What to begin next, when rows share the time: none is forgotten, and none takes more than its part."""
+
+    def __init__(self, jobs: Iterable[Job], *, shared: bool) -> None:
+        self.shared = shared
+        self.waiting: dict[str, deque[Job]] = {}
+        self.in_turns = deque(jobs)
+        for job in self.in_turns:
+            self.waiting.setdefault(job.name, deque()).append(job)
+        self.spent_s = dict.fromkeys(self.waiting, 0.0)
+        self.longest_s: dict[str, float] = {}
+
+    def next(self, remaining_s: float) -> Job | None:
+        """The next job that ends within the remaining seconds, as far as is known; None when there is none."""
+        if remaining_s <= 0:
+            return None
+        if not self.shared:
+            return self._pop(self.in_turns.popleft().name) if self.in_turns else None
+        able = [name for name, jobs in self.waiting.items() if jobs and self.longest_s.get(name, UNKNOWN_S) < remaining_s]
+        return self._pop(min(able, key=lambda name: self.spent_s[name] / _weight(name))) if able else None
+
+    def took(self, name: str, seconds: float) -> None:
+        """A part of this row took so long."""
+        self.spent_s[name] += seconds - BEGUN_S
+        self.longest_s[name] = max(seconds, self.longest_s.get(name, 0.0))
+
+    def left(self) -> dict[str, int]:
+        """Parts not begun, by row."""
+        return {name: len(jobs) for name, jobs in self.waiting.items() if jobs}
+
+    def _pop(self, name: str) -> Job:
+        self.spent_s[name] += BEGUN_S
+        return self.waiting[name].popleft()
+
+
+def _weight(name: str) -> float:
+    return next((weight for start, weight in WEIGHTS if name.startswith(start)), 1.0)
+
+
+def sentinel_code() -> str:
+    """A short digest of the code that is measured: the same digest, the same sentinel."""
+    digest = sha256()
+    for path in sorted(Path(sentinel.__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What runs kept: results by row, the codes that were measured, CPU seconds by row."""
+
+    found: Parts
+    codes: tuple[str, ...]
+    cpu_s: dict[str, float]
+
+
+def kept(paths: Iterable[Path]) -> Kept:
+    """What earlier runs kept; later files add to earlier ones."""
     found: Parts = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        found.setdefault(row["name"], []).append(row["result"])
-    return found
+    codes: dict[str, None] = {}
+    cpu_s: dict[str, float] = {}
+    for path in paths:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            found.setdefault(row["name"], []).append(row["result"])
+            codes[row.get("code", "unknown")] = None
+            cpu_s[row["name"]] = cpu_s.get(row["name"], 0.0) + row.get("cpu_s", 0.0)
+    return Kept(found=found, codes=tuple(codes), cpu_s=cpu_s)

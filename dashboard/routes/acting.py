@@ -10,8 +10,8 @@ from flask import Response
 from dashboard.daemonlink import Answer, path_of
 from dashboard.documents import irreversible_steps, signature_of
 from dashboard.encoding import encode
-from dashboard.problems import MEDIA_TYPE, ProblemError
 from dashboard.routing import Ask, BodyField, Handler, Route
+from immune.api.problems import MEDIA_TYPE, ProblemError
 from immune.core.commands import Role
 from immune.core.events import LEVELS
 from immune.core.state import ApprovalState

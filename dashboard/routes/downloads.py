@@ -12,8 +12,8 @@ from flask import Response
 from dashboard.downloads import incident_story, post_mortem
 from dashboard.encoding import encode
 from dashboard.policies import policy_of
-from dashboard.problems import ProblemError
 from dashboard.routing import Ask, Route
+from immune.api.problems import ProblemError
 from immune.reports.from_run import run_page
 from immune.reports.page import render
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from flask import Response
 
 from dashboard.frames import EVENTS_MAX, Frame, frame_of, message
-from dashboard.problems import ProblemError
 from dashboard.projection import Projection
 from dashboard.routing import Ask, Route
 from dashboard.site import Site
+from immune.api.problems import ProblemError
 from immune.core.events import iso
 from immune.errors import ImmuneError
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from flask import Response, render_template
 
+from dashboard.composition import redeem_link
 from dashboard.encoding import encode
-from dashboard.problems import ProblemError
 from dashboard.routing import Ask, BodyField, Route
-from dashboard.sessions import LASTS_S, redeem_link
+from dashboard.sessions import LASTS_S
+from immune.api.problems import ProblemError
 from immune.core.commands import Principal
 from immune.core.events import iso
 from immune.errors import UnreachableError

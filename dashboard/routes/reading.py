@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from flask import Response
 
-from dashboard import charts, documents, possible
-from dashboard.downloads import incident_story, with_csv
+from dashboard import charts, documents, paging, possible
+from dashboard.downloads import incident_story, staged, with_csv
 from dashboard.encoding import encode
 from dashboard.filters import keep
 from dashboard.policies import policy_of
-from dashboard.problems import ProblemError
 from dashboard.projection import Projection
 from dashboard.routing import Ask, Route, answer, document
+from immune.api.problems import ProblemError
 from immune.core.events import iso
-from immune.core.state import AgentState
+from immune.core.state import AgentState, ContainmentState, PlanState, RunState, TaskState
 from immune.reports import documents as shared
 
 MOMENT = (("run", "another run than the newest"), ("at", "another moment: a seq, or t and microseconds"))
 FILTER = (("q", "filter, for example `state:isolated type:coder sev>6`"), ("format", "json or csv"))
+LISTED = (*FILTER, *paging.QUERY)
 SCAN_MAX = 20_000
 Document = dict[str, Any]
+Told = TypeVar("Told", PlanState, ContainmentState, TaskState)
 
 
 def _shelved(ask: Ask, name: str, make: Callable[[Projection], bytes]) -> Response:
@@ -122,7 +124,7 @@ def _timeline(ask: Ask, projection: Projection, agent: AgentState, incidents: se
     with ask.site.concerning(projection, [agent.agent_id, *incidents]) as journal:
         near, _ = journal.newest(projection.run_id, projection.state.seq + 1, limit + 50)
     own = [one for one in near if one.subject == agent.agent_id or one.correlation_id in incidents]
-    return [documents.event_document(one) for one in own[-limit:]][::-1]
+    return [staged(one) for one in own[-limit:]][::-1]
 
 
 def show_series(ask: Ask) -> Response:
@@ -139,12 +141,14 @@ def show_series(ask: Ask) -> Response:
 
 
 def list_incidents(ask: Ask) -> Response:
-    """Every incident, open ones first."""
+    """Incidents, open ones first, the newest before the older ones, a page at a time."""
     projection = ask.projection
-    rows = documents.incident_summaries(projection.state)
-    if ask.query("status") in ("open", "closed"):
-        rows = [row for row in rows if row["open"] == (ask.query("status") == "open")]
-    return with_csv(ask, documents.list_document(projection, "incidents", keep(rows, ask.query("q"))), "incidents")
+    state = projection.state
+    wanted, plans = ask.query("status"), documents.newest_plans(state)
+    found = (one for one in paging.incidents_in_order(state) if wanted not in ("open", "closed") or one.open == (wanted == "open"))
+    page = paging.page(ask, found, paging.place_of_incident, lambda one: documents.incident_summary(one, plans.get(one.incident_id)))
+    ends = {"of": len(state.incidents), "open": len(state.open_incidents), "next": page.next}
+    return with_csv(ask, documents.list_document(projection, "incidents", page.rows, **ends), "incidents")
 
 
 def show_incident(ask: Ask) -> Response:
@@ -154,16 +158,16 @@ def show_incident(ask: Ask) -> Response:
 
 
 def list_approvals(ask: Ask) -> Response:
-    """Every request to a person: those that wait first."""
+    """Requests to a person, those that wait first, a page at a time."""
     projection = ask.projection
-    found = documents.waiting_first(projection.state)
-    status = ask.query("status")
-    rows = [documents.approval_view(projection, one) for one in found if not status or one.status == status]
-    return with_csv(
-        ask,
-        documents.list_document(projection, "approvals", keep(rows, ask.query("q")), actions=possible.for_approvals(ask, projection)),
-        "approvals",
-    )
+    page = _requests(ask, projection, (ask.query("status"),) if ask.query("status") else ())
+    more = {"of": len(projection.state.approvals), "next": page.next, "actions": possible.for_approvals(ask, projection)}
+    return with_csv(ask, documents.list_document(projection, "approvals", page.rows, **more), "approvals")
+
+
+def _requests(ask: Ask, projection: Projection, statuses: tuple[str, ...]) -> paging.Page:
+    found = (one for one in paging.approvals_in_order(projection.state) if not statuses or one.status in statuses)
+    return paging.page(ask, found, paging.place_of_approval, lambda one: documents.approval_view(projection, one))
 
 
 def show_approval(ask: Ask) -> Response:
@@ -184,42 +188,43 @@ def show_approval(ask: Ask) -> Response:
 def list_pending(ask: Ask) -> Response:
     """Requests that wait for a person."""
     projection = ask.projection
-    rows = [documents.approval_view(projection, one) for one in documents.waiting_first(projection.state) if one.status == "pending"]
-    return document(ask, documents.list_document(projection, "pending", rows))
+    page = _requests(ask, projection, ("pending",))
+    return document(ask, documents.list_document(projection, "pending", page.rows, next=page.next))
 
 
 def list_rejected(ask: Ask) -> Response:
     """Requests that a person rejected: each keeps who, when, why, and whether healing may be decided afresh."""
     projection = ask.projection
-    state = projection.state
-    rows = []
-    for one in documents.approvals_newest_first(state, ("rejected",)):
-        agent = state.agents.get(one.subject)
-        rows.append(
-            {**documents.approval_view(projection, one), "heal_now": agent is not None and agent.plan == "rejected" and bool(agent.incident_id)}
-        )
-    return document(ask, documents.list_document(projection, "rejected", rows))
+    agents = projection.state.agents
+    page = _requests(ask, projection, ("rejected",))
+    rows = [{**row, "heal_now": _may_heal_again(agents.get(row["subject"]))} for row in page.rows]
+    return document(ask, documents.list_document(projection, "rejected", rows, next=page.next))
+
+
+def _may_heal_again(agent: AgentState | None) -> bool:
+    return agent is not None and agent.plan == "rejected" and bool(agent.incident_id)
 
 
 def list_healings(ask: Ask) -> Response:
-    """Every healing plan, the newest first."""
-    projection = ask.projection
-    rows = [shared.plan_document(one) for one in reversed(projection.state.plans.values())]
-    return with_csv(ask, documents.list_document(projection, "healings", keep(rows, ask.query("q"))), "healings")
+    """Healing plans, the newest first, a page at a time."""
+    return _newest_first(ask, "healings", lambda state: state.plans, shared.plan_document)
 
 
 def list_containments(ask: Ask) -> Response:
-    """Every containment, the newest first."""
-    projection = ask.projection
-    rows = [shared.containment_document(one) for one in reversed(projection.state.containments.values())]
-    return with_csv(ask, documents.list_document(projection, "containments", keep(rows, ask.query("q"))), "containments")
+    """Containments, the newest first, a page at a time."""
+    return _newest_first(ask, "containments", lambda state: state.containments, shared.containment_document)
 
 
 def list_tasks(ask: Ask) -> Response:
-    """What only a person can do, the newest first."""
+    """What only a person can do, the newest first, a page at a time."""
+    return _newest_first(ask, "tasks", lambda state: state.tasks, shared.task_document)
+
+
+def _newest_first(ask: Ask, name: str, of: Callable[[RunState], Mapping[str, Told]], view: Callable[[Told], Document]) -> Response:
     projection = ask.projection
-    rows = [shared.task_document(one) for one in reversed(projection.state.tasks.values())]
-    return with_csv(ask, documents.list_document(projection, "tasks", rows), "tasks")
+    found = of(projection.state)
+    page = paging.page(ask, reversed(list(found.values())), lambda one: (-one.seq,), view)
+    return with_csv(ask, documents.list_document(projection, name, page.rows, of=len(found), next=page.next), name)
 
 
 def reading(path: str, handler: Callable[[Ask], Response], summary: str, *more: tuple[str, str]) -> Route:
@@ -253,13 +258,13 @@ ROUTES: tuple[Route, ...] = (
     reading("/api/map", show_map, "The fleet in columns"),
     reading("/api/stats", show_stats, "The fleet in figures"),
     reading("/api/changes", list_changes, "What changed lately", ("minutes", "how far back, 5")),
-    reading("/api/incidents", list_incidents, "Every incident, open ones first", ("status", "open or closed"), *FILTER),
+    reading("/api/incidents", list_incidents, "Incidents, open ones first, the newest before the older ones", ("status", "open or closed"), *LISTED),
     reading("/api/incidents/<id>", show_incident, "One incident: evidence, diagnosis, course"),
-    reading("/api/approvals", list_approvals, "Every request to a person", ("status", "for example pending"), *FILTER),
+    reading("/api/approvals", list_approvals, "Requests to a person, those that wait first", ("status", "for example pending"), *LISTED),
     reading("/api/approvals/<id>", show_approval, "One request, with what may be done about it"),
-    reading("/api/pending", list_pending, "Requests that wait for a person"),
-    reading("/api/rejected", list_rejected, "Requests that a person rejected"),
-    reading("/api/healings", list_healings, "Every healing plan", *FILTER),
-    reading("/api/containments", list_containments, "Every containment", *FILTER),
-    reading("/api/tasks", list_tasks, "What only a person can do", ("format", "json or csv")),
+    reading("/api/pending", list_pending, "Requests that wait for a person", *paging.QUERY),
+    reading("/api/rejected", list_rejected, "Requests that a person rejected", *paging.QUERY),
+    reading("/api/healings", list_healings, "Healing plans, the newest first", *LISTED),
+    reading("/api/containments", list_containments, "Containments, the newest first", *LISTED),
+    reading("/api/tasks", list_tasks, "What only a person can do, the newest first", *LISTED),
 )

@@ -10,10 +10,10 @@ from flask import Response
 from dashboard import documents
 from dashboard.downloads import with_csv
 from dashboard.policies import policy_document
-from dashboard.problems import ProblemError
 from dashboard.projection import Projection
 from dashboard.routes.reading import reading
 from dashboard.routing import Ask, Route, document
+from immune.api.problems import ProblemError
 from immune.core.events import Envelope, iso
 from immune.errors import UnknownIdError, UnreachableError
 from immune.reports import documents as shared

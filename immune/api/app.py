@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
-from immune.api import commanding, gates, health, ingesting, login, reading, status, streaming
+from immune.api import commanding, gates, health, ingesting, login, reading, status, streaming, telemetry
 from immune.api.auth import SAFE_METHODS, Doorman
 from immune.api.bodies import parse_fields, read_body
 from immune.api.commanding import refuse
@@ -31,7 +31,17 @@ from immune.ports import Journal
 log = logging.getLogger("immune.api")
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 
-_LISTED = (*health.ROUTES, *ingesting.ROUTES, *gates.ROUTES, *reading.ROUTES, *status.ROUTES, *commanding.ROUTES, *login.ROUTES, *streaming.ROUTES)
+_LISTED = (
+    *health.ROUTES,
+    *ingesting.ROUTES,
+    *telemetry.ROUTES,
+    *gates.ROUTES,
+    *reading.ROUTES,
+    *status.ROUTES,
+    *commanding.ROUTES,
+    *login.ROUTES,
+    *streaming.ROUTES,
+)
 ROUTES: tuple[Route, ...] = (*_LISTED, openapi_route(_LISTED))
 """Every route there is."""
 
@@ -185,7 +195,7 @@ class Api:
         if route.roles:
             call.speaker = self._admit(route, call)
         if route.body != "none":
-            call.raw = await read_body(request, context.limits.max_body_bytes)
+            call.raw = await read_body(request, context.limits.max_body_bytes, may_be_packed=route.body == "otlp")
             # reading took time, and what is decided now is decided now
             call.now_us = context.clock.now_us()
         if route.body == "fields":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -21,12 +22,31 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST_US = 7_258_118_400 * US
 
 
-async def read_body(request: web.Request, limit: int) -> bytes:
-    """The whole body. 413 beyond `limit`, without reading the rest; 408 when it does not come in time; 415 when packed."""
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise ProblemError(
-            415, "packed bodies are not taken", field="Content-Encoding", value=request.headers["Content-Encoding"], way_out="send it plain"
-        )
+async def read_body(request: web.Request, limit: int, *, may_be_packed: bool = False) -> bytes:
+    """The whole body. 413 beyond `limit`, without reading the rest; 408 when it does not come in time; 415 when packed and not meant to be."""
+    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    if encoding != "identity" and not (may_be_packed and encoding == "gzip"):
+        way_out = "send it plain, or by gzip" if may_be_packed else "send it plain"
+        raise ProblemError(415, "this encoding is not taken", field="Content-Encoding", value=encoding, way_out=way_out)
+    raw = await _read(request, limit)
+    return unpack(raw, limit) if encoding == "gzip" else raw
+
+
+def unpack(packed: bytes, limit: int) -> bytes:
+    """What was gzipped. 400 for what was not; 413 beyond `limit`, without unpacking the rest."""
+    opened = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    try:
+        raw = opened.decompress(packed, limit + 1)
+    except zlib.error:
+        raise ProblemError(400, "not gzip", field="Content-Encoding", value="gzip", way_out="send it plain, or by gzip") from None
+    if len(raw) > limit:
+        raise _too_large(limit)
+    if not opened.eof:
+        raise ProblemError(400, "the gzipped body breaks off", field="body", way_out="send it whole")
+    return raw
+
+
+async def _read(request: web.Request, limit: int) -> bytes:
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
     pieces: list[bytes] = []

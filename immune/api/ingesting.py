@@ -31,10 +31,10 @@ async def take_vitals(call: Call) -> web.StreamResponse:
     if slot is not None and (known := _receipt(call, slot)) is not None:
         return known
     rows = parse_samples(call.raw, call.request.content_type, call.context.limits.max_samples_per_request)
-    _check_speaks_for_itself(call, rows)
+    check_speaks_for_itself(call, rows)
     if len(rows) > call.context.inbox.room:
         raise ProblemError(503, "the queue of samples is full", way_out="send them again after the next tick", headers={"Retry-After": "1"})
-    document = await _offer(call, rows)
+    document = await offer_rows(call, rows)
     if slot is not None:
         call.context.receipts[slot.key] = (slot.print, 202, document)
         while len(call.context.receipts) > RECEIPTS_KEPT:
@@ -42,7 +42,8 @@ async def take_vitals(call: Call) -> web.StreamResponse:
     return json_response(document, status=202)
 
 
-async def _offer(call: Call, rows: Sequence[object]) -> Document:
+async def offer_rows(call: Call, rows: Sequence[object]) -> Document:
+    """Queue them a slice at a time; ``accepted``, and the first hundred ``rejected``."""
     shown: list[Document] = []
     refused = 0
     for start in range(0, len(rows), SLICE):
@@ -67,7 +68,8 @@ def _receipt(call: Call, slot: Slot) -> web.Response | None:
     return json_response(known[2], status=known[1], headers={"Idempotency-Replayed": "true"})
 
 
-def _check_speaks_for_itself(call: Call, rows: Sequence[object]) -> None:
+def check_speaks_for_itself(call: Call, rows: Sequence[object]) -> None:
+    """Raises CommandError 403, which goes on record, when an agent's token brings samples of another agent."""
     if call.principal.role != "agent":
         return
     for row in rows:

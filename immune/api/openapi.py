@@ -116,6 +116,8 @@ def _responses(route: Route) -> Document:
         statuses.append(503)
     statuses += route.refuses
     answers: Document = {str(route.status): {"description": title_of(route.status), "content": {route.media_type: {"schema": _answer(route)}}}}
+    if route.body == "otlp":
+        answers[str(route.status)]["content"]["application/x-protobuf"] = {"schema": {"type": "string", "format": "binary"}}
     problem = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     answers.update({str(status): {"description": title_of(status), "content": problem} for status in sorted(set(statuses))})
     return answers
@@ -134,6 +136,11 @@ def _body(route: Route) -> Document:
         }
         content: Document = {"application/json": {"schema": rows}, "application/x-ndjson": {"schema": {"$ref": "#/components/schemas/Sample"}}}
         return {"required": True, "content": content}
+    if route.body == "otlp":
+        message = "resourceSpans" if route.path == "/v1/traces" else "resourceMetrics"
+        listed = {"type": "object", "properties": {message: {"type": "array", "items": {"type": "object"}}}}
+        binary = {"type": "string", "format": "binary", "description": "an export request of OTLP 1"}
+        return {"required": True, "content": {"application/json": {"schema": listed}, "application/x-protobuf": {"schema": binary}}}
     needed = [field.name for field in route.fields if field.required]
     schema: Document = {"type": "object", "properties": {field.name: _property(field) for field in route.fields}, "additionalProperties": False}
     if needed:

@@ -21,7 +21,7 @@ REPORTERS: frozenset[Role] = OPERATORS | {"agent"}
 EVERYONE: frozenset[Role] = READERS | {"agent"}
 
 FieldType = Literal["text", "boolean", "time"]
-BodyKind = Literal["none", "fields", "samples"]
+BodyKind = Literal["none", "fields", "samples", "otlp"]
 DEFAULT_PAGE = 1000
 MAX_PAGE = 2000
 

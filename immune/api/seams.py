@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from immune.core.commands import Principal, Role
 from immune.core.decision import Decision, Rules
@@ -12,6 +12,7 @@ from immune.core.state import AgentState, ApprovalState, ContainmentState, Incid
 from immune.ports import Bound, Desk, Journal, Telemetry
 
 Document = dict[str, Any]
+Signal = Literal["traces", "metrics"]
 
 
 class Counted(Protocol):
@@ -219,8 +220,40 @@ class InboxCounts(Protocol):
         ...
 
 
+class Export(Protocol):
+    """An OTLP export request that was read; its length is of spans or points."""
+
+    @property
+    def bad(self) -> int:
+        """Spans or points that could not be read."""
+        ...
+
+    def rows(self, speaker: str = "") -> Sequence[Mapping[str, object]]:
+        """Its samples, in order of time; `speaker` is who is meant where nothing names an agent. To be asked once."""
+        ...
+
+    def answer(self, refused: int, why: str) -> bytes:
+        """What its sender is told, in its own encoding."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+class Otlp(Protocol):
+    """What agents export by OTLP, as rows of samples."""
+
+    def read(self, signal: Signal, raw: bytes, media_type: str) -> Export:
+        """An export request. Raises InputError for what is none."""
+        ...
+
+
 class Inbox(Protocol):
     """Where reported samples wait for the next tick."""
+
+    @property
+    def otlp(self) -> Otlp | None:
+        """What reads OTLP for it; None while nothing is taken."""
+        ...
 
     @property
     def counts(self) -> InboxCounts:

@@ -6,10 +6,10 @@ read (`UPCASTERS`). Every event applies to every reachable state; refusing is th
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, ClassVar, Literal
 
 from immune.core import codec
@@ -151,14 +151,13 @@ def chain_hash(
     number, at, version = str(seq), str(at_us), str(schema)
     plain = (  # written out: a loop over the parts takes twice as long, and every event of a replay comes by here
         f"{len(prev_hash)}:{prev_hash},{len(run_id)}:{run_id},{len(number)}:{number},{len(at)}:{at},{len(kind)}:{kind},{len(version)}:{version},"
-        f"{len(subject)}:{subject},{len(correlation_id)}:{correlation_id},{len(causation_id)}:{causation_id},{len(actor)}:{actor},"
+        f"{len(subject)}:{subject},{len(correlation_id)}:{correlation_id},{len(causation_id)}:{causation_id},{len(actor)}:{actor},{len(body)}:"
     )
-    if plain.isascii():
-        head = plain.encode()
-    else:  # a length counts bytes; only where all is ASCII it is also that of the text
+    head = plain.encode()
+    if len(head) != len(plain):  # a length counts bytes; only where all is ASCII it is also that of the text
         texts = (prev_hash, run_id, number, at, kind, version, subject, correlation_id, causation_id, actor)
-        head = b"".join([b"%d:%b," % (len(part), part) for part in map(str.encode, texts)])
-    return hashlib.sha256(b"%b%d:%b," % (head, len(body), body)).hexdigest()
+        head = b"".join([b"%d:%b," % (len(part), part) for part in map(str.encode, texts)]) + b"%d:" % len(body)
+    return sha256(head + body + b",").hexdigest()
 
 
 def follow(envelopes: Iterable[Envelope], seq: int, head: str) -> Iterator[Envelope]:

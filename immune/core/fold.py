@@ -17,9 +17,11 @@ from immune.core.codec import changed
 from immune.core.events import Envelope, Event
 from immune.core.fold_acts import ACTS, desired_level
 from immune.core.forgetting import GROWING, forget_ended
+from immune.core.forms import maker
 from immune.core.state import AgentState, IncidentState, ProposalState, RunState, StateDraft
 
 Apply = Callable[[StateDraft, Envelope, Any], None]
+_agent, _incident = maker(AgentState), maker(IncidentState)
 
 
 def fold(state: RunState, envelopes: Iterable[Envelope]) -> RunState:
@@ -70,7 +72,7 @@ def _ended(draft: StateDraft, envelope: Envelope, event: ev.RunEnded) -> None:
 def _enrolled(draft: StateDraft, envelope: Envelope, event: ev.AgentEnrolled) -> None:
     if envelope.subject in draft.agents:
         return
-    agent = AgentState(agent_id=envelope.subject, index=event.index, type=event.type, service=event.service, last_change_seq=envelope.seq)
+    agent = _agent(agent_id=envelope.subject, index=event.index, type=event.type, service=event.service, last_change_seq=envelope.seq)
     # whoever joins a contained service or a stopped fleet is contained like everybody there
     desired = desired_level(draft, agent)
     draft.agents[envelope.subject] = changed(agent, desired=desired, deviating_since_us=envelope.at_us if desired != "none" else 0)
@@ -85,7 +87,7 @@ def _liveness(draft: StateDraft, envelope: Envelope, event: ev.LivenessChanged) 
 
 
 def _opened(draft: StateDraft, envelope: Envelope, event: ev.IncidentOpened) -> None:
-    draft.incidents[event.incident_id] = IncidentState(
+    draft.incidents[event.incident_id] = _incident(
         incident_id=event.incident_id,
         scope=event.scope,
         cohort=event.cohort,

@@ -9,6 +9,7 @@ from immune.core import acts
 from immune.core import events as ev
 from immune.core.codec import changed
 from immune.core.events import Envelope, Event
+from immune.core.forms import copier, maker
 from immune.core.state import (
     ANSWERS_KEPT,
     AgentState,
@@ -26,10 +27,12 @@ from immune.core.state import (
 )
 
 REPORTERS_KEPT = 8
+_containment, _plan, _step, _approval = maker(ContainmentState), maker(PlanState), maker(StepState), maker(ApprovalState)
+_experience, _changed_plan, _changed_step = maker(Experience), copier(PlanState), copier(StepState)
 
 
 def _contained(draft: StateDraft, envelope: Envelope, event: acts.Contained) -> None:
-    draft.containments[event.containment_id] = ContainmentState(
+    draft.containments[event.containment_id] = _containment(
         containment_id=event.containment_id,
         scope=event.scope,
         target=event.target,
@@ -85,14 +88,14 @@ def _overridden(draft: StateDraft, envelope: Envelope, event: acts.BudgetOverrid
 
 
 def _plan_proposed(draft: StateDraft, envelope: Envelope, event: acts.PlanProposed) -> None:
-    draft.plans[event.plan_id] = PlanState(
+    draft.plans[event.plan_id] = _plan(
         plan_id=event.plan_id,
         agent_id=envelope.subject,
         incident_id=event.incident_id,
         signature=event.signature,
         diagnosis=event.diagnosis,
         rung=event.rung,
-        steps=tuple(StepState(note=note) for note in event.steps),
+        steps=tuple(_step(note=note) for note in event.steps),
         skipped=event.skipped,
         plan_hash=event.plan_hash,
         severity=event.severity,
@@ -158,7 +161,7 @@ def _probation_ended(draft: StateDraft, envelope: Envelope, event: acts.Probatio
         action = step.note.action
         key = memory_key(plan.signature, action)
         known = draft.memory.get(key, Experience())
-        draft.memory[key] = Experience(worked=known.worked + event.passed, failed=known.failed + (not event.passed))
+        draft.memory[key] = _experience(worked=known.worked + event.passed, failed=known.failed + (not event.passed))
         if not event.passed:
             here = memory_key(plan.signature, action, plan.agent_id)
             draft.failed_here[here] = draft.failed_here.get(here, 0) + 1
@@ -172,7 +175,7 @@ def _relapsed(draft: StateDraft, envelope: Envelope, event: acts.Relapsed) -> No
     for step in plan.steps:
         key = memory_key(plan.signature, step.note.action)
         known = draft.memory.get(key, Experience())
-        draft.memory[key] = Experience(worked=max(0, known.worked - 1), failed=known.failed + 1)
+        draft.memory[key] = _experience(worked=max(0, known.worked - 1), failed=known.failed + 1)
         here = memory_key(plan.signature, step.note.action, plan.agent_id)
         draft.failed_here[here] = draft.failed_here.get(here, 0) + 1
 
@@ -218,7 +221,7 @@ def _exhausted(draft: StateDraft, envelope: Envelope, event: acts.LadderExhauste
 
 
 def _requested(draft: StateDraft, envelope: Envelope, event: acts.ApprovalRequested) -> None:
-    draft.approvals[event.request_id] = ApprovalState(
+    draft.approvals[event.request_id] = _approval(
         request_id=event.request_id,
         about=event.about,
         subject=envelope.subject,
@@ -280,7 +283,7 @@ def _inherited(draft: StateDraft, envelope: Envelope, event: acts.MemoryInherite
     for signature, action, worked, failed in event.entries:
         key = memory_key(signature, action)
         known = draft.memory.get(key, Experience())
-        draft.memory[key] = Experience(worked=known.worked + worked, failed=known.failed + failed)
+        draft.memory[key] = _experience(worked=known.worked + worked, failed=known.failed + failed)
 
 
 def _feedback(draft: StateDraft, envelope: Envelope, event: acts.FeedbackGiven) -> None:
@@ -316,15 +319,15 @@ def _muted(draft: StateDraft, envelope: Envelope, event: acts.Muted) -> None:
 def _change_plan(draft: StateDraft, plan_id: str, **changes: Any) -> None:
     known = draft.plans.get(plan_id)
     if known is not None:
-        draft.plans[plan_id] = changed(known, **changes)
+        draft.plans[plan_id] = _changed_plan(known, changes)
 
 
 def _change_step(draft: StateDraft, plan_id: str, number: int, **changes: Any) -> None:
     known = draft.plans.get(plan_id)
     if known is not None and 0 <= number < len(known.steps):
         steps = list(known.steps)
-        steps[number] = changed(steps[number], **changes)
-        draft.plans[plan_id] = changed(known, steps=tuple(steps))
+        steps[number] = _changed_step(steps[number], changes)
+        draft.plans[plan_id] = _changed_plan(known, {"steps": tuple(steps)})
 
 
 def _step_status(draft: StateDraft, plan_id: str, number: int) -> str:

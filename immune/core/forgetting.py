@@ -8,6 +8,7 @@ Which things go depends on the events alone, so every fold of the same events fo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any, TypeVar
 
 from immune.core import acts
@@ -18,7 +19,7 @@ from immune.core.state import StateDraft
 T = TypeVar("T")
 
 SLACK = 32
-"""Forgetting sorts what there is, so it is done for this many at a time."""
+"""Forgetting looks at what there is, so it is done for this many at a time."""
 ROOM = 4
 """Experience is small, and worth more than a past incident: this many times as much of it is kept."""
 
@@ -78,18 +79,13 @@ class _Needed:
 
 
 def _trim(draft: StateDraft, name: str, items: dict[str, T], needed: Callable[[Any], bool], keep: int) -> None:
+    """The oldest come first: a change leaves a thing at its place among the others, a snapshot too."""
     if len(items) <= keep + SLACK:
         return
-    ended = [key for key, one in sorted(items.items(), key=_age) if not needed(one)]
-    gone = ended[: max(0, len(items) - keep)]
+    gone = list(islice((key for key, one in items.items() if not needed(one)), len(items) - keep))
     for key in gone:
         del items[key]
     _count(draft, name, len(gone))
-
-
-def _age(item: tuple[str, Any]) -> tuple[int, str]:
-    key, one = item
-    return one.opened_seq if hasattr(one, "opened_seq") else one.seq, key
 
 
 def _trim_first_come(draft: StateDraft, name: str, items: dict[str, T], keep: int) -> None:

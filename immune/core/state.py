@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from immune.core import acts
 from immune.core import events as ev
-from immune.core.codec import changed
 from immune.core.events import EvidenceNote, FactNote, Health, HypothesisNote, Level, Liveness, Mode, Scope
+from immune.core.forms import copier
 
 Plan = Literal["none", "awaiting_approval", "healing", "probation", "rejected", "exhausted"]
 
@@ -332,6 +332,9 @@ def split_memory_key(key: str) -> tuple[str, str]:
     return signature, action
 
 
+_changed_agent = copier(AgentState)
+
+
 class StateDraft:
     """A state under construction; lives for one fold. Scalars wait in `changes`."""
 
@@ -365,7 +368,8 @@ class StateDraft:
         """Change facts of an agent, if it is known."""
         known = self.agents.get(agent_id)
         if known is not None:
-            self.agents[agent_id] = changed(known, last_change_seq=seq, **changes)
+            changes["last_change_seq"] = seq
+            self.agents[agent_id] = _changed_agent(known, changes)
 
     def freeze(self) -> RunState:
         """The new state."""

@@ -82,6 +82,7 @@ class ClosedInbox:
         self.counts = _NoCounts()
         self.waiting = 0
         self.room = 0
+        self.otlp = None
 
     def offer(self, rows: Sequence[object], now_us: int, *, first_index: int = 0) -> Sequence[Any]:
         """Takes nothing; it is not even asked while there is no room."""

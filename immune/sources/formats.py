@@ -175,9 +175,16 @@ def stem(path: Path) -> str:
 
 def _meant(name: str, binding: Binding) -> str:
     """What an ignored column may have been meant to be; nothing in a recording that was recognised."""
+    close = _nearest(name)
+    return f" (did you mean {close}?)" if close and close not in binding.columns and not binding.format_name else ""
+
+
+def _nearest(name: str) -> str:
+    """The field that a column's name resembles; empty if none, or if its unit is another."""
     plain = name.strip().lower().replace(" ", "_").replace("-", "_")
-    close = [field for field in get_close_matches(plain, FIELDS, n=1, cutoff=0.8) if field not in binding.columns]
-    return f" (did you mean {close[0]}?)" if close and not binding.format_name else ""
+    if plain.endswith(("_s", "_sec", "_seconds", "_us")):
+        return ""
+    return next(iter(get_close_matches(plain, FIELDS, n=1, cutoff=0.8)), "")
 
 
 def _unknown(what: str, where: str, value: str, known: Sequence[str]) -> InputError:
@@ -191,7 +198,10 @@ def _check_says_something(path: Path, header: Sequence[str], columns: Mapping[st
     if set(columns) - context:
         return
     shown = ", ".join(header[:12]) + (" …" if len(header) > 12 else "")
+    close = [(meant, name) for name in header if (meant := _nearest(name))]
     way_out = "name vitals in the header, or use --map latency_ms=COLUMN or --vital COLUMN"
+    if close:
+        way_out = f"did you mean {' '.join(f'--map {meant}={show(name)}' for meant, name in close)}? Else --vital COLUMN"
     raise InputError("no column is a vital or a status", field=str(path), value=shown, way_out=way_out)
 
 

@@ -15,6 +15,7 @@ from immune.core.policy import LimitsPolicy
 from immune.core.vitals import MISSING, AgentIdentity, SampleBatch, task_key
 from immune.errors import EnrolmentRefusedError
 from immune.ports import Bound, Desk
+from immune.sources.otlp import OtlpTranslator
 from immune.sources.parse import ParsedRow, Rejection, RowParser, show
 
 US = 1_000_000
@@ -49,6 +50,7 @@ class IngestSource:
     def __init__(self, limits: LimitsPolicy) -> None:
         self.limits = limits
         self.counts = IngestCounts()
+        self.otlp = OtlpTranslator()
         self._desk: Desk | None = None
         self._parser: RowParser | None = None
         self._queue: list[SampleBatch] = []
@@ -77,7 +79,7 @@ class IngestSource:
         """Nothing to let go of; what still waits is not scored any more."""
 
     def bounds(self) -> Sequence[Bound]:
-        """The queue, and how many strangers may still come in at once."""
+        """The queue, how many strangers may still come in at once, and what OTLP leaves in memory."""
         lost, limit = self.counts.rejected, self.limits
         return (
             Bound(name="ingest.queue_samples", size=self._waiting, limit=limit.ingest_queue_samples, lost=lost.get("queue_full", 0)),
@@ -87,6 +89,7 @@ class IngestSource:
                 limit=limit.enrolments_at_once,
                 lost=lost.get("enrolling_too_fast", 0) + lost.get("fleet_full", 0),
             ),
+            *self.otlp.bounds(),
         )
 
     @property

@@ -22,13 +22,20 @@ from immune.ports import Desk
 from immune.sources.chunks import Chunk, ChunkParser, LocalAgents
 from immune.sources.columns import times
 from immune.sources.formats import Binding, bind, check_names, notes_on, stem
-from immune.sources.parse import FIELDS, NO_TIME, US, RefusedValueError, parse_agent, show
+from immune.sources.parse import FIELDS, NO_TIME, STATUSES, US, RefusedValueError, parse_agent, show
 from immune.sources.readers import Broken, Reader, open_reader
 
 STREAM_OVER_BYTES = 256 << 20
 UNORDERED_SHARE = 1 / 3
 """A file in which more rows than this would be late is not in order of arrival at all, and is sorted."""
 _UNKNOWN, _REFUSED = -1, -2
+HINTS = {
+    "bad_time": ": at is ISO 8601 or seconds since 1970, not milliseconds",
+    "bad_status": f": status is {', '.join(word for word in STATUSES if word)}, or empty",
+    "not_a_number": ": a number has a decimal point and nothing between its digits",
+    "missing_agent": ": every row needs an agent, or leave the column out",
+}
+"""What a refused value should have been, said where nothing else of a file could be used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,7 +261,7 @@ class ReplaySource:
         first = next((row for row in self._rejections.first if row.path == str(file.reader.path)), None)
         way_out = f"rejected: {counted}" if counted else "there are no rows below the header"
         if first is not None:
-            way_out += f"; line {first.line}: {first.field} {first.value!r}: {first.reason}"
+            way_out += f"; line {first.line}: {first.field} {first.value!r}: {first.reason}{HINTS.get(first.reason, '')}"
         raise InputError("no usable row", field="file", value=str(file.reader.path), way_out=way_out)
 
     def _can_stream(self, file: _File) -> bool:

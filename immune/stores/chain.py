@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from immune.core.events import Envelope, chain_hash
+from immune.core.forms import maker
 from immune.errors import AppendConflictError, FencedError, JournalBrokenError
 
 Row = tuple[int, int, str, int, str, str, str, str, bytes, str, str]
 """seq, at_us, kind, schema, subject, correlation_id, causation_id, actor, body, prev_hash, hash"""
+_envelope: Callable[..., Envelope] = maker(Envelope)  # in field order: the run, then a row
 
 
 def row_of(envelope: Envelope) -> Row:
@@ -30,21 +32,7 @@ def row_of(envelope: Envelope) -> Row:
 
 def envelope_of(run_id: str, row: Row) -> Envelope:
     """The envelope of stored columns."""
-    seq, at_us, kind, schema, subject, correlation_id, causation_id, actor, body, prev_hash, own_hash = row
-    return Envelope(
-        run_id=run_id,
-        seq=seq,
-        at_us=at_us,
-        kind=kind,
-        schema=schema,
-        subject=subject,
-        correlation_id=correlation_id,
-        causation_id=causation_id,
-        actor=actor,
-        body=body,
-        prev_hash=prev_hash,
-        hash=own_hash,
-    )
+    return _envelope(run_id, *row)
 
 
 def follow(run_id: str, rows: Iterable[Row], seq: int, prev_hash: str) -> tuple[int, str]:

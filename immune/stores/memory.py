@@ -173,6 +173,8 @@ class _Measured:
     agents: dict[int, str] = field(default_factory=dict)
     ticks: dict[int, tuple[int, SampleBatch]] = field(default_factory=dict)
     closed: set[int] = field(default_factory=set)
+    waiting: dict[int, int] = field(default_factory=dict)
+    """Ticks with samples that are not closed, and their times: what `compact` looks through, every tick."""
     bands: dict[int, Bands] = field(default_factory=dict)
 
     def index(self, agent_id: str) -> int:
@@ -199,6 +201,9 @@ class MemoryTelemetry:
         check_width(batch, run.vitals)
         if tick not in run.closed:
             run.ticks[tick] = (now_us, _kept(batch))
+            run.waiting.pop(tick, None)
+            if len(batch):
+                run.waiting[tick] = now_us
 
     def name_agents(self, run_id: str, first_index: int, agent_ids: Sequence[str]) -> None:
         """Remember the ids of the indices from `first_index` on."""
@@ -208,8 +213,10 @@ class MemoryTelemetry:
         """Close every minute that ended by `now_us`, or the first so many ticks of them; how many minutes."""
         run = self._known(run_id)
         end_us = minute_of(now_us) * MINUTE_US
-        closing = sorted((at, tick) for tick, (at, batch) in run.ticks.items() if at < end_us and len(batch) and tick not in run.closed)[:parts]
-        run.closed.update(tick for _, tick in closing)
+        closing = sorted((at, tick) for tick, at in run.waiting.items() if at < end_us)[:parts]
+        for _, tick in closing:
+            run.closed.add(tick)
+            del run.waiting[tick]
         return len({minute_of(at) for at, _ in closing})
 
     def expire(self, run_id: str, before_us: int) -> int:
@@ -219,6 +226,7 @@ class MemoryTelemetry:
         gone = [tick for tick, (at, batch) in run.ticks.items() if at < end_us and len(batch)]
         for tick in gone:
             del run.ticks[tick]
+            run.waiting.pop(tick, None)
         run.closed.difference_update(gone)
         run.bands = {at: bands for at, bands in run.bands.items() if at >= end_us}
         return len(gone)

@@ -24,15 +24,16 @@ def stamp_of(path: Path) -> Stamp | None:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def replace_private(path: Path, text: str) -> None:
-    """Write a file whole: never half, never readable for others, on disk when this returns. Raises OSError."""
+def replace_private(path: Path, text: str, *, durable: bool = True) -> None:
+    """Write a file whole: never half, never readable for others; `durable`: on disk when this returns. Raises OSError."""
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)

@@ -11,16 +11,17 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dashboard.composition import issue_link
 from dashboard.serving import make_server
-from dashboard.sessions import issue_link, link_path
+from dashboard.sessions import link_path
 from dashboard.site import Options
 from immune.clock import SystemClock
 from tests.integration.daemon_kit import Daemon, HandClock, daemon
@@ -29,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = os.environ.get("IMMUNE_CHROMIUM", "/usr/bin/chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 DEADLINE_S = 15.0
+US = 1_000_000
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
@@ -148,14 +150,15 @@ class Stage(Served):
         return link_path(issue_link(self.folder, role, self.made.token[role], self.served.site.clock.now_us()))
 
 
-@pytest.fixture
-def stage(tmp_path, chromium):
-    """A daemon driven by hand with a dashboard over it; its clock starts now and stands still."""
+@contextmanager
+def staging(folder: Path, *, ago_s: float = 0.0, run_id: str = "run-1", **options: Any) -> Iterator[Stage]:
+    """A daemon driven by hand with a dashboard over it; its clock starts so long ago and stands still."""
     started, done = threading.Event(), threading.Event()
-    shown = Stage(folder=tmp_path)
+    shown = Stage(folder=folder)
+    clock = HandClock(SystemClock().now_us() - round(ago_s * US))
 
     async def live() -> None:
-        async with daemon(tmp_path, on_disk=True, clock=HandClock(SystemClock().now_us())) as made:
+        async with daemon(folder, on_disk=True, clock=clock, run_id=run_id) as made:
             await made.tick()  # a daemon that has not ticked is not ready, and its pages are not live
             shown.made, shown.loop = made, asyncio.get_running_loop()
             started.set()
@@ -164,12 +167,34 @@ def stage(tmp_path, chromium):
     thread = threading.Thread(target=lambda: asyncio.run(live()), daemon=True)
     thread.start()
     assert started.wait(DEADLINE_S)
-    shown.start()
-    shown.wait(lambda: shown.served.site.projection.state.seq > 0 and shown.served.site.daemon.status.word == "up")
-    yield shown
-    shown.stop()
-    done.set()
-    thread.join(DEADLINE_S)
+    shown.start(**options)
+    shown.wait(lambda: shown.served.site.projection.run_id == run_id and shown.served.site.daemon.status.word == "up")
+    try:
+        yield shown
+    finally:
+        shown.stop()
+        done.set()
+        thread.join(DEADLINE_S)
+
+
+@pytest.fixture
+def stage(tmp_path, chromium):
+    """A daemon driven by hand with a dashboard over it; its clock starts now and stands still."""
+    with staging(tmp_path) as shown:
+        yield shown
+
+
+def enter(watched: Watched, stage: Stage, role: str, path: str = "/fleet") -> Any:
+    """Log in by a one-time link, and go to a page."""
+    watched.page.goto(stage.url + stage.link(role))
+    watched.page.wait_for_url("**/fleet")
+    return watched.open(path)
+
+
+def live(page: Any) -> Any:
+    """Wait until the page hears what happens."""
+    page.locator("#live-chip", has_text="live").wait_for()
+    return page
 
 
 @pytest.fixture(scope="session")

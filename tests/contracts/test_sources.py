@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,11 +58,38 @@ class Posted(IngestSource):
         return await super().collect(now_us)
 
 
+class Exported(Posted):
+    """Five agents export the span of a model call of each second just before the tick."""
+
+    async def collect(self, now_us: int) -> SampleBatch:
+        while self.posted < TICKS and START_US + (self.posted + 1) * PERIOD_US <= now_us:
+            self.posted += 1
+            end_ns = (START_US + self.posted * PERIOD_US) * 1000
+            spans = [chat_span(f"agent-{n}", end_ns - n * 100_000_000, 5 + n) for n in range(5)]
+            document = {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}
+            assert self.offer(self.otlp.read("traces", json.dumps(document).encode(), "application/json").rows(), now_us) == []
+        return await IngestSource.collect(self, now_us)
+
+
+def chat_span(agent_id: str, end_ns: int, latency_ms: int) -> dict[str, object]:
+    said = {"gen_ai.operation.name": "chat", "gen_ai.agent.id": agent_id, "gen_ai.request.model": "m"}
+    return {
+        "traceId": agent_id.encode().hex(),
+        "startTimeUnixNano": str(end_ns - latency_ms * 1_000_000),
+        "endTimeUnixNano": str(end_ns),
+        "attributes": [{"key": key, "value": {"stringValue": value}} for key, value in said.items()],
+    }
+
+
 def ingest(_: Path) -> AgentSource:
     return Posted()
 
 
-MAKERS: dict[str, Callable[[Path], AgentSource]] = {"replay": replay, "streamed replay": streamed_replay, "ingest": ingest}
+def exported(_: Path) -> AgentSource:
+    return Exported()
+
+
+MAKERS: dict[str, Callable[[Path], AgentSource]] = {"replay": replay, "streamed replay": streamed_replay, "ingest": ingest, "otlp": exported}
 if find_spec("simulation.fleet") is not None:
     MAKERS["simulated fleet"] = simulated
 

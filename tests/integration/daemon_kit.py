@@ -172,7 +172,9 @@ async def daemon(folder: Path, **options: Any):
         made.stores.close()
 
 
-def open_incident(made: Daemon, agent_id: str = "sick-1", severity: float = 8.0) -> str:
+def open_incident(
+    made: Daemon, agent_id: str = "sick-1", severity: float = 8.0, *, kind: str = "token_explosion", onset_us: int = START_US
+) -> str:
     """An incident on a newly enrolled agent, as the sentinel would have opened it. In theory every action can be carried out."""
     made.engine.rules = replace(made.engine.rules, can=lambda agent_id, action: True)
     state = made.engine.state
@@ -182,27 +184,27 @@ def open_incident(made: Daemon, agent_id: str = "sick-1", severity: float = 8.0)
         made.engine.submit(Decision(drafts=(Draft(at_us=made.clock.at_us, subject=agent_id, event=event),)))
     incident_id = f"inc-{state.ever('incidents') + 1:04d}"
     note = ev.EvidenceNote(
-        vital="input_tokens", direction="up", nats=40.0, ratio=9.0, observed=9000.0, expected=1000.0, effect=5.0, growth=0.0, onset_us=START_US,
+        vital="input_tokens", direction="up", nats=40.0, ratio=9.0, observed=9000.0, expected=1000.0, effect=5.0, growth=0.0, onset_us=onset_us,
         calibration=1.0, basis="own",
     )  # fmt: skip
     opened = ev.IncidentOpened(
-        incident_id=incident_id, scope="agent", cohort="", agents=(agent_id,), onset_us=START_US, nats=40.0, threshold_nats=18.0, severity=severity,
+        incident_id=incident_id, scope="agent", cohort="", agents=(agent_id,), onset_us=onset_us, nats=40.0, threshold_nats=18.0, severity=severity,
         severity_why=("tokens ×9",), evidence=(note,),
-        diagnosis=(ev.HypothesisNote(kind="token_explosion", confidence=0.9, evidence_for=(), evidence_against=()),),
+        diagnosis=(ev.HypothesisNote(kind=kind, confidence=0.9, evidence_for=(), evidence_against=()),),
         ruled_out=(), changed=(), policy_version=made.engine.rules.version,
     )  # fmt: skip
     made.engine.submit(Decision(drafts=(Draft(at_us=made.clock.at_us, subject=agent_id, event=opened, correlation_id=incident_id),)))
     return incident_id
 
 
-def open_request(made: Daemon, agent_id: str = "sick-1") -> dict[str, Any]:
-    """A plan that waits for a person: {id, plan_hash, plan, incident}."""
-    incident_id = open_incident(made, agent_id)
+def open_request(made: Daemon, agent_id: str = "sick-1", **incident: Any) -> dict[str, Any]:
+    """A plan that waits for a person: {id, plan_hash, plan, incident}. The ladder of `kind` says which plan."""
+    incident_id = open_incident(made, agent_id, **incident)
     state, rules = made.engine.state, made.engine.rules
-    incident = state.incidents[incident_id]
-    rung = next_rung(state, incident, rules.catalogue, rules.actions, rules.policy.healing, made.clock.at_us)
+    known = state.incidents[incident_id]
+    rung = next_rung(state, known, rules.catalogue, rules.actions, rules.policy.healing, made.clock.at_us)
     docket = Docket(state=state, now_us=made.clock.at_us)
-    plan_id = propose(docket, rules, incident, rung, trigger="auto", actor="system", ask=True)
+    plan_id = propose(docket, rules, known, rung, trigger="auto", actor="system", ask=True)
     made.engine.submit(docket.close())
     request = made.engine.state.approvals[made.engine.state.plans[plan_id].request_id]
     return {"id": request.request_id, "plan_hash": request.plan_hash, "plan": plan_id, "incident": incident_id, "agent": agent_id}

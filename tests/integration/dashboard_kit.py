@@ -14,8 +14,8 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from dashboard.composition import issue_link
 from dashboard.serving import Served, make_server
-from dashboard.sessions import issue_link
 from dashboard.site import Options
 from immune.clock import SystemClock
 from tests.integration.daemon_kit import Answer, Daemon, daemon

@@ -10,7 +10,7 @@ import pytest
 from dashboard.app import ROUTES
 from dashboard.guard import CSP
 from dashboard.serving import make_server
-from dashboard.sessions import issue_link
+from dashboard.composition import issue_link
 from dashboard.site import Options
 from immune.clock import SystemClock
 from immune.errors import RefusedError

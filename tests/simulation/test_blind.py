@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 START_US = 1_767_225_600_000_000
 US = 1_000_000
 PERIOD_US = 3 * US
-MINUTES = 15
+MINUTES = 9
 LISTED = """
 [chaos]
 rate = 0
@@ -39,7 +36,7 @@ duration_s = 300
 
 
 @cache
-def journal_of(scenario="listed", *, mislabel=False, unlabelled=False, minutes=MINUTES, agents=8, warmup_s=480.0):
+def journal_of(scenario="listed", *, mislabel=False, unlabelled=False, minutes=MINUTES, agents=8, warmup_s=240.0):
     """Every event of a short run that acts, as stored, and how many labels were written."""
     fleet = SimulatedFleet(
         agents=agents,
@@ -93,10 +90,3 @@ def test_behaviour_without_labels_is_treated_like_behaviour_with_them():
 
 def test_the_comparison_would_notice_a_difference():
     assert journal_of() != journal_of(mislabel=True)
-
-
-def test_equal_seeds_give_equal_heads_in_another_process_with_another_hash_seed():
-    program = "from tests.simulation.test_blind import short_run; print(short_run())"
-    environment = {**os.environ, "PYTHONHASHSEED": "4711"}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout.strip() == short_run()

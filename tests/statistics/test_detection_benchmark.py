@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from trials import page, plan
+from trials import markdown, page, plan
 from trials.bound import DEPARTURES, departed, ideal
 from trials.page import verdict
 from trials.table import Row, table
@@ -144,6 +144,57 @@ def test_full_asks_for_600_agent_days_of_every_healthy_scenario_with_a_limit() -
     assert full.turns * full.agents * full.ticks / 86_400 >= 600
     names = {job.name for job in plan.jobs(full, 1, "somewhere")}
     assert {f"quiet {shape}" for shape in plan.QUIET} | {"quiet recorded"} <= names
+
+
+def _waiting(*names: str) -> plan.Shares:
+    return plan.Shares([plan.Job(name=name, work=dict, arguments=(), options={}, turn=0) for name in names], shared=True)
+
+
+def test_when_minutes_are_shared_every_row_gets_a_part_before_any_gets_two() -> None:
+    shares = _waiting("strong 60", "strong 60", "quiet ar", "quiet ar", "outage small")
+    assert {shares.next(100.0).name for _ in range(3)} == {"strong 60", "quiet ar", "outage small"}
+
+
+def test_the_row_that_had_least_for_its_weight_is_next() -> None:
+    shares = _waiting("strong 60", "strong 60", "quiet ar", "quiet ar")
+    for _ in range(2):
+        name = shares.next(100.0).name
+        shares.took(name, 12.0)
+    assert shares.next(100.0).name == "quiet ar"
+
+
+def test_nothing_is_begun_that_would_not_end_in_time() -> None:
+    shares = _waiting("quiet ar", "quiet ar", "strong 60", "strong 60")
+    for seconds in (50.0, 5.0):
+        shares.took(shares.next(100.0).name, seconds)
+    assert shares.next(30.0).name == "strong 60"
+    assert shares.next(30.0) is None
+    assert shares.left() == {"quiet ar": 1}
+
+
+def test_tables_go_between_their_marks_and_nowhere_else(tmp_path) -> None:
+    page_md = tmp_path / "page.md"
+    page_md.write_text("before\n<!-- detection: run -->\nold\n<!-- /detection -->\nkept\n<!-- detection: measured -->\n<!-- /detection -->\nafter\n")
+    put = markdown.into(page_md, [Row(measure="m", measured="1")], {}, "seeds from 1 on")
+    assert put == ["run", "measured"]
+    text = page_md.read_text()
+    assert text.startswith("before\n<!-- detection: run -->\nseeds from 1 on\n<!-- /detection -->\nkept\n<!-- detection: measured -->\n| measure |")
+    assert text.endswith("<!-- /detection -->\nafter\n")
+
+
+def test_a_document_without_marks_is_refused(tmp_path) -> None:
+    page_md = tmp_path / "page.md"
+    page_md.write_text("nothing here\n")
+    with pytest.raises(ValueError, match="has no mark"):
+        markdown.into(page_md, [], {}, "")
+    assert page_md.read_text() == "nothing here\n"
+
+
+def test_the_documents_marks_are_those_that_the_benchmark_looks_for() -> None:
+    text = (BENCHMARKS.parent / "docs" / "sentinel.md").read_text(encoding="utf-8")
+    for name in ("run", "measured", "rivals", "confidence", "sizes", "departures"):
+        assert text.count(f"<!-- detection: {name} -->\n") == 1
+    assert text.count("<!-- /detection -->") == 6
 
 
 def test_the_page_needs_nothing_from_outside_and_has_a_night_side(tmp_path) -> None:

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboard.charts import thinned
+from dashboard.composition import issue_link, redeem_link
 from dashboard.downloads import cell, csv_text, guarded
 from dashboard.encoding import encode
 from dashboard.filters import keep
-from dashboard.problems import ProblemError
-from dashboard.sessions import Sessions, issue_link, redeem_link
+from dashboard.sessions import Sessions
 from dashboard.shelf import Shelf
+from immune.api.problems import ProblemError
 from immune.ports import VitalSeries
 
 ROWS = [

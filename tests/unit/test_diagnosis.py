@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from immune.core.diagnosis import UNKNOWN, differential, loudness
 from immune.core.evidence import SILENCE, CohortFinding, Finding, VitalEvidence
 from immune.infections import CATALOGUE
+from tests.effort import examples
 
 NOW_US = 1_800_000_000_000_000
 KINDS = [infection.kind for infection in CATALOGUE]
@@ -324,7 +325,7 @@ ANY_EVIDENCE = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.lists(ANY_EVIDENCE, max_size=8), st.booleans(), st.randoms(use_true_random=False))
 def test_confidences_sum_to_one_and_order_does_not_matter(evidence, fleet, rng):
     evidence = list({item.vital: item for item in evidence}.values())

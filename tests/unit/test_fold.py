@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +12,7 @@ from immune.core.events import GENESIS, Draft, seal
 from immune.core.fold import HANDLERS, canonical_hash, fold
 from immune.core.state import ANSWERS_KEPT, RunState
 from tests.drawn_events import EVENTS, drafts
+from tests.effort import examples
 
 ROOT = Path(__file__).resolve().parents[2]
 NOW = 1_767_225_600_000_000
@@ -102,7 +100,7 @@ def closed(request_id, outcome):
     return "a-1", acts.ApprovalClosed(request_id=request_id, outcome=outcome, reason="")
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(drafts(), max_size=14), st.lists(st.integers(0, 14), max_size=4))
 def test_any_chunking_gives_the_same_state_and_no_event_is_ever_refused(some, cuts):
     envelopes = seal("r", some, 0, GENESIS)
@@ -132,13 +130,6 @@ def a_whole_story():
     agents = [enrolled(f"a-{n}", n) for n in range(9)]
     counts = ("r", ev.SamplesRejected(counts=(("late", 3), ("duplicate", 1))))
     return canonical_hash(folded(*agents, contained("con-1", "fleet", "fleet"), *planned(request_id="req-1"), counts, released("con-1", "fleet")))
-
-
-def test_the_state_is_the_same_in_another_process_with_another_hash_seed():
-    program = "from tests.unit.test_fold import a_whole_story as story; print(story())"
-    environment = {**os.environ, "PYTHONHASHSEED": "4711"}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout.strip() == a_whole_story()
 
 
 def test_whoever_joins_a_stopped_fleet_is_contained_from_the_start():

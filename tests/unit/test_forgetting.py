@@ -17,6 +17,7 @@ from immune.core.forgetting import GROWING, ROOM, SLACK
 from immune.core.state import RunState
 from immune.stores.archive import read_archive
 from tests.drawn_events import drafts
+from tests.effort import examples
 from tests.unit.test_fold import contained, enrolled, folded, released
 
 GOLDEN = min((Path(__file__).resolve().parents[1] / "golden").glob("journal-*.jsonl.gz"))
@@ -55,7 +56,7 @@ def test_a_whole_story_ends_with_the_same_open_things_however_little_is_kept(eag
             assert not containment.incident_id or containment.incident_id in some.incidents
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.lists(drafts(), max_size=14), st.lists(st.integers(0, 14), max_size=4))
 def test_any_chunking_forgets_the_same(some, cuts):
     envelopes = seal("r", some, 0, GENESIS)

@@ -21,6 +21,7 @@ from immune.stores.influx.mark import Mark
 from immune.stores.influx.spool import Waiting
 from immune.stores.influx.vitals import Encoder
 from immune.stores.influx.writer import VitalsWriter
+from tests.effort import examples
 
 T0 = 1_767_225_600_000_000
 TARGET = InfluxSettings(url="http://127.0.0.1:9", org="o", bucket="b")
@@ -83,7 +84,7 @@ STEPS = st.one_of(
     st.tuples(st.just("take"), st.integers(1, 8)),
     st.tuples(st.just("pack"), st.none()),
     st.tuples(st.just("bring"), st.sampled_from(["store", "away", "poison", "expired"])),
-    st.tuples(st.just("spill"), st.integers(0, 1)),
+    st.tuples(st.just("spill"), st.booleans()),
     st.tuples(st.just("disk"), st.booleans()),
     st.tuples(st.just("restart"), st.none()),
 )
@@ -102,11 +103,11 @@ async def play(steps, folder):
             writer.take(T0 + tick, batch)
         elif verb == "pack":
             await writer._pack()
-        elif verb == "bring" and (parcel := writer.waiting.oldest()):
+        elif verb == "bring" and len(writer.waiting):
             courier.script.append(what)
-            await writer._bring(parcel)
+            await writer._bring()
         elif verb == "spill":
-            await writer._spill(keep=what)
+            await writer._spill(keep_first=what)
         elif verb == "disk":
             writer.waiting.full = what
         elif verb == "restart":
@@ -126,7 +127,7 @@ async def play(steps, folder):
 
 
 @pytest.mark.fault("F6", "F12", "F20")
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(st.lists(STEPS, max_size=14))
 def test_every_point_is_always_in_exactly_one_place(steps):
     with tempfile.TemporaryDirectory() as name:

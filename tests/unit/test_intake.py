@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from immune.core.intake import NEVER_US, Intake, falls_behind, repeats
 from immune.core.vitals import AgentIdentity, Roster, SampleBatch, VitalSchema
+from tests.effort import examples
 
 SCHEMA = VitalSchema()
 SKEW_US = 1_000_000
@@ -109,7 +110,7 @@ VALUES = st.sampled_from([0.0, 1.0, np.nan, np.inf, -np.inf, -1.0, 1e30])
 ROWS = st.lists(st.tuples(st.integers(-1, 4), st.integers(0, 12).map(lambda tenth: tenth * 10_000_000), VALUES), max_size=12)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(ROWS, max_size=4))
 def test_the_gate_does_what_a_loop_over_samples_would(batches: list[list[tuple[int, int, float]]]) -> None:
     intake = Intake(fleet(4), SCHEMA, SKEW_US)

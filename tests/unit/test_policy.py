@@ -10,6 +10,7 @@ from immune.core.policy import ContainmentPolicy, DetectionPolicy, Policy
 from immune.core.policy_file import canonical, check_policy, policy_keys, policy_version, read_policy, render_policy
 from immune.core.toml_locator import locate
 from immune.errors import PolicyError
+from tests.effort import examples
 
 
 def problem(text):
@@ -121,7 +122,7 @@ def test_rendering_and_reading_give_the_same_policy_back():
     assert policy_version(read_policy(render_policy(policy))) == policy_version(policy)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(
     st.dictionaries(st.text(min_size=1, max_size=8).filter(lambda s: s.isprintable()), st.sampled_from(["observe", "recommend", "act"]), max_size=4),
     st.integers(5, 10_000),
@@ -137,7 +138,7 @@ def test_any_valid_policy_survives_the_round_trip(modes, min_samples, alarms):
 PIECES = ["[detection]\n", "min_samples = ", "3", '"', "'", "[", "]", "{", "}", "=", ".", ",", "\n", "#", "\\", " ", '"""', "'''", "a", "1e9"]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=12) | st.text(printable, max_size=40).map(lambda s: [s]))
 def test_no_text_gives_anything_but_a_policy_or_a_policy_error(parts):
     text = "".join(parts)

@@ -34,6 +34,7 @@ from immune.sources.parse import (
     show,
 )
 from immune.sources.replay import ReplaySource
+from tests.effort import examples
 
 SCHEMA = VitalSchema()
 FOREVER_US = 2**62
@@ -205,7 +206,7 @@ COLUMNS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(COLUMNS)
 def test_a_column_is_read_as_its_values_are_one_by_one(column: list[object]) -> None:
     cases = [
@@ -288,7 +289,7 @@ BAD = st.sampled_from(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.tuples(st.booleans(), GOOD, BAD), min_size=1, max_size=30), newline=st.sampled_from(["\n", "\r\n"]), end=st.booleans())
 def test_bad_rows_leave_good_rows_untouched_and_counts_add_up(tmp_path: Path, rows: list[tuple[bool, str, str]], newline: str, end: bool) -> None:
     mixed = ["agent,errors,note", "a,1,x", *(good if is_good else bad for is_good, good, bad in rows)]
@@ -307,7 +308,7 @@ HEADS = [b"", b"agent,latency_ms\n", b'{"agent":"a","errors":1}\n', b"\xef\xbb\x
 PIECES = [b"a", b",", b'"', b"\n", b"\r", b"1", b"{", b"}", b"[", b":", b"\xff", b"\0"]
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(120), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     head=st.sampled_from(HEADS),
     body=st.binary(max_size=200) | st.lists(st.sampled_from(PIECES), max_size=80).map(b"".join),
@@ -563,7 +564,7 @@ ROW = st.tuples(st.integers(0, 2), st.integers(1, 10_000_000), NUMBERS, WORDS, s
 RECORDED = st.lists(ROW, min_size=1, max_size=15)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(RECORDED)
 def test_what_is_written_in_the_replay_format_comes_back_exactly(tmp_path: Path, rows: list[tuple[int, int, float, str, int]]) -> None:
     out = io.StringIO()

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from immune.core.evidence import SILENCE, VitalEvidence
 from immune.core.policy import Policy, SeverityPolicy
 from immune.core.severity import severity
+from tests.effort import examples
 
 POLICY = Policy()
 
@@ -125,7 +126,7 @@ RATIO = st.floats(0.0, 1e9)
 ITEM = st.tuples(st.sampled_from(VITALS), st.sampled_from(["up", "down"]), RATIO)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(ITEM, max_size=6), st.sampled_from(VITALS), RATIO, RATIO, st.integers(1, 50))
 def test_severity_never_falls_when_a_ratio_gets_worse(others, vital, one, other, agents):
     low, high = sorted((one, other))
@@ -133,20 +134,20 @@ def test_severity_never_falls_when_a_ratio_gets_worse(others, vital, one, other,
     assert of(*others, (vital, "down", high), agents=agents, fleet=60) <= of(*others, (vital, "down", low), agents=agents, fleet=60)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(ITEM, min_size=1, max_size=6), st.floats(-5, 1e6), st.floats(0, 50))
 def test_more_certainty_changes_nothing(items, nats, effect):
     assert severity([seen(*item, nats=nats, effect=effect) for item in items]) == severity([seen(*item) for item in items])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(ITEM, max_size=8), ITEM, st.integers(1, 1000))
 def test_severity_is_between_0_and_10_and_another_symptom_never_lowers_it(items, another, agents):
     before, after = of(*items, agents=agents, fleet=1000), of(*items, another, agents=agents, fleet=1000)
     assert 0.0 <= before <= after <= 10.0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.lists(ITEM, min_size=2, max_size=6, unique_by=lambda item: item[0]), st.randoms(use_true_random=False))
 def test_the_order_of_evidence_does_not_matter(items, rng):
     shuffled = list(items)

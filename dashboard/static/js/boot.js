@@ -3,15 +3,12 @@ import { $, h, fill } from "./dom.js";
 import { get, post, loadSession, session } from "./api.js";
 import { askFor, toast } from "./dialogs.js";
 import { standAt, tickAges, time } from "./format.js";
-import { isPast, setQuery, run, at, stay, twin } from "./moment.js";
+import { isPast, moved, setQuery, run, at, stay, twin } from "./moment.js";
 import { on, setPaused, setDaemon, startStream, live } from "./stream.js";
 import { startKeys } from "./keys.js";
-
-const title = document.title;
+import { titled } from "./page.js";
 
 function theme() {
-  const kept = localStorage.getItem("theme");
-  if (kept) document.documentElement.dataset.theme = kept;
   $("#theme").addEventListener("click", () => {
     const dark = document.documentElement.dataset.theme === "dark" || (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
     document.documentElement.dataset.theme = dark ? "light" : "dark";
@@ -42,7 +39,7 @@ export function showPending(count) {
   badge.hidden = !count;
   badge.textContent = count;
   badge.setAttribute("aria-label", `${count} waiting`);
-  document.title = count ? `(${count}) ${title}` : title;
+  titled({ waiting: count });
 }
 
 let told = {};
@@ -81,7 +78,7 @@ async function refreshPending() {
   tickAges();
 }
 setInterval(() => { if (!live.paused) tickAges(); }, 1000);
-addEventListener("popstate", () => location.reload());
+addEventListener("popstate", () => moved() && location.reload());
 who();
 runs();
 refreshPending();

@@ -1,6 +1,7 @@
 // Vitals as uPlot charts: line, learned band, marks, shading; the cursor is shared, a drag zooms and goes into the address.
-import { h } from "./dom.js";
-import { clock, figure } from "./format.js";
+import { fill, h } from "./dom.js";
+import { clock, figure, time, words } from "./format.js";
+import { empty } from "./page.js";
 import { setQuery } from "./moment.js";
 
 const HOUR = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hour12: false });
@@ -9,9 +10,20 @@ const plots = new Map();
 const HEIGHT = 170;
 const LEGEND = [["line", "measured"], ["expected", "expected"], ["band", "learned band"], ["onset", "first symptom"], ["mark", "incident opened"], ["sick", "sick"], ["held", "contained"], ["trial", "healing on trial"]];
 
+const LEAST_US = 5e6;
+
+// what a drag does, for hands that cannot: each button is a part of the window that is shown
 function toolbar(again) {
+  const go = (from, to) => { setQuery({ from: Math.round(from), to: Math.round(to) }, { push: true }); again(); };
+  const move = (ends) => () => {
+    const { from_us, to_us } = last.found;
+    const [from, to] = ends(to_us - from_us);
+    if (to_us + to - (from_us + from) >= LEAST_US) go(Math.max(0, from_us + from), to_us + to);
+  };
+  const button = (label, says, act) => h("button", { type: "button", title: says, "aria-label": says, onclick: act }, label);
   const all = h("button", { type: "button", onclick: () => { setQuery({ from: "", to: "" }, { push: true }); again(); } }, "Newest 15 minutes");
-  return [all, h("span.quiet", {}, "Drag over a chart to zoom; the cursor is shared."), h("span.legend", {}, LEGEND.map(([key, says]) => h("span", {}, h("i", { class: `k-${key}`, "aria-hidden": "true" }), says)))];
+  const tools = h("span.zoom", { role: "group", "aria-label": "Window of the charts" }, button("◀", "Earlier", move((span) => [-span / 2, -span / 2])), button("+", "Zoom in", move((span) => [span / 4, -span / 4])), button("−", "Zoom out", move((span) => [-span / 2, span / 2])), button("▶", "Later", move((span) => [span / 2, span / 2])));
+  return [all, tools, h("span.quiet", {}, "Drag over a chart to zoom; the cursor is shared, and the arrow keys move it."), h("span.legend", {}, LEGEND.map(([key, says]) => h("span", {}, h("i", { class: `k-${key}`, "aria-hidden": "true" }), says)))];
 }
 
 // colours are read when a chart is made: another theme makes them anew
@@ -32,21 +44,60 @@ export function drawCharts(box, tools, found, again) {
   if (!tools.firstChild) tools.append(...toolbar(again));
   last = { box, tools, found, again };
   for (const vital of found.vitals) {
-    if (!vital.at_us.length) continue;
-    const data = columns(vital);
     const known = plots.get(vital.name);
+    if (!vital.at_us.length && !known) continue;
+    const data = columns(vital);
     if (known) {
       known.found = found;
       known.plot.setData(data);
+      known.holder.setAttribute("aria-label", inWords(vital));
       continue;
     }
     const read = h("span.read", {}, "");
-    const holder = h("div.chart", {}, h("header", {}, h("h3", {}, vital.label, vital.unit ? h("span.quiet", {}, ` ${vital.unit}`) : null), read));
+    const holder = h("div.chart", { tabindex: "0", role: "group", "aria-label": inWords(vital), dataset: { vital: vital.name } }, h("header", {}, h("h3", {}, vital.label, vital.unit ? h("span.quiet", {}, ` ${vital.unit}`) : null), read));
     box.append(holder);
     const kept = { found, holder, read };
     kept.plot = make(holder, vital, data, kept, again);
     plots.set(vital.name, kept);
+    holder.addEventListener("keydown", (event) => step(kept.plot, event));
+    // only the chart that is stepped through speaks, not all that share its cursor
+    holder.addEventListener("focus", () => read.setAttribute("aria-live", "polite"));
+    holder.addEventListener("blur", () => read.removeAttribute("aria-live"));
   }
+  tellCourse(box.parentElement.querySelector("#course"), found);
+}
+
+/** A chart for who does not see it. */
+function inWords({ label, unit, value, band }) {
+  const newest = value.findLast((one) => one !== null);
+  const of = unit ? ` ${unit}` : "";
+  if (newest === undefined) return `${label}: nothing measured in this window`;
+  const learned = band?.expected.length ? `, expected ${figure(band.expected.at(-1))}, learned band ${figure(band.low.at(-1))} to ${figure(band.high.at(-1))}` : ", no band learned yet";
+  return `${label}: newest ${figure(newest)}${of}${learned}`;
+}
+
+const COURSE = { onset: "first symptom", opened: "incident opened", closed: "incident over", fact: "changed", sick: "sick", held: "contained", trial: "healing on trial" };
+/** What the marks and shades mean, in words, with their times. */
+function tellCourse(list, { marks, spans, to_us, vitals }) {
+  const iso = (at_us) => new Date(at_us / 1000).toISOString();
+  const rows = [
+    ...spans.map((one) => ({ at: one.from_us, kind: one.kind, says: [time(iso(one.from_us)), " to ", one.to_us && one.to_us <= to_us ? time(iso(one.to_us)) : "now"], text: one.kind === "trial" ? "" : one.text })),
+    ...marks.map((one) => ({ at: one.at_us, kind: one.kind, says: [time(iso(one.at_us))], text: one.kind === "fact" ? one.text : one.incident })),
+  ].sort((a, b) => a.at - b.at);
+  const nothing = vitals.some((one) => one.at_us.length) ? null : empty("Nothing was measured in this window.");
+  fill(list, nothing, rows.map((one) => h("li", { dataset: { key: `${one.kind}-${one.at}` } }, h("i", { class: `k-${one.kind === "opened" ? "mark" : one.kind}`, "aria-hidden": "true" }), one.says, ` ${COURSE[one.kind] ?? words(one.kind)}`, one.text ? `: ${one.text}` : "")));
+}
+
+/** The arrow keys move the cursor of this chart from sample to sample, and that of the others with it. */
+function step(plot, event) {
+  const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  const end = { Home: 0, End: plot.data[0].length - 1 }[event.key];
+  if ((by === undefined && end === undefined) || !plot.data[0].length) return;
+  event.preventDefault();
+  const from = plot.cursor.idx ?? (by > 0 ? -1 : plot.data[0].length);
+  const place = Math.min(plot.data[0].length - 1, Math.max(0, end ?? from + by));
+  const value = plot.data[1][place];
+  plot.setCursor({ left: plot.valToPos(plot.data[0][place], "x"), top: value === null ? 0 : plot.valToPos(value, "y") }, true, true);
 }
 
 function columns(vital) {

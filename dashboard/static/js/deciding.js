@@ -1,7 +1,7 @@
 // Approve, reject, snooze, undo, heal now: the same everywhere a request is shown.
-import { post, session } from "./api.js";
+import { loadSession, post, session } from "./api.js";
 import { askFor, toast } from "./dialogs.js";
-import { words } from "./format.js";
+import { now, words } from "./format.js";
 import { action } from "./parts.js";
 import { may } from "./may.js";
 import { h } from "./dom.js";
@@ -40,8 +40,16 @@ export function snooze(one) {
     fields: [{ name: "minutes", label: "Minutes", type: "number", value: 5, required: true }],
     ok: "Snooze",
     send: (values) => post(`/api/approvals/${encodeURIComponent(one.id)}/snooze`, values),
-  }).then((answer) => answer && toast(`${one.id} is quiet for a while`));
+  }).then(async (answer) => {
+    if (!answer) return;
+    toast(`${one.id} is quiet for a while`);
+    await loadSession();
+    document.dispatchEvent(new CustomEvent("session", { detail: session }));
+  });
 }
+
+/** Whether this person asked not to be bothered with it now. */
+export const snoozed = (one) => one.status === "pending" && Boolean(session.snoozed[one.id]) && Date.parse(session.snoozed[one.id]) > now();
 
 export function undo(one) {
   return askFor({ title: `Take ${one.id} back`, text: "The plan will not start; the request counts as rejected.", fields: [{ ...REASON, required: false, label: "Reason (optional)" }], ok: "Take it back", send: (values) => post(`/api/approvals/${encodeURIComponent(one.id)}/undo`, values) }).then(
@@ -71,7 +79,7 @@ function rollBack(one) {
 export function buttons(one, liveRun) {
   const who = may("approver", liveRun);
   if (one.status === "pending") {
-    return [action("Approve", who, () => approve(one), { primary: true }), action("Reject", who, () => reject(one), { danger: true }), action("Snooze", session.name ? { allowed: true } : { allowed: false, why: "log in first" }, () => snooze(one))];
+    return [action("Approve", who, () => approve(one), { primary: true }), action("Reject", who, () => reject(one), { danger: true }), action("Snooze", session.name ? { allowed: true } : { allowed: false, why: "log in first" }, () => snooze(one)), snoozed(one) ? h("span.quiet", {}, "snoozed: ", left(session.snoozed[one.id])) : null];
   }
   if (one.status === "granted") return [action("Undo", who, () => undo(one), { danger: true }), one.not_before ? h("span.quiet", {}, left(one.not_before)) : null];
   if (one.status === "rejected") return [action("Heal now", one.heal_now === false ? { allowed: false, why: "only while its incident is open" } : who, () => healNow(one))];

@@ -1,17 +1,22 @@
 // Figures, times and words as people read them. Times are local, UTC stands in the title.
+import { toast } from "./dialogs.js";
 import { h } from "./dom.js";
 
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+const DAYED = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hour12: false });
 const FULL = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium", hour12: false });
 
 export const words = (text) => String(text ?? "").replaceAll("_", " ");
 export const clock = (iso) => (iso ? CLOCK.format(new Date(iso)) : "–");
 
-/** A time element: local, with UTC on hover. */
+export const utc = (iso) => `${iso.slice(0, 19).replace("T", " ")} UTC`;
+
+/** A time element: local, with UTC on hover; the day stands before the hour where it is another than today. */
 export function time(iso, { full = false } = {}) {
   if (!iso) return h("span.quiet", {}, "–");
   const date = new Date(iso);
-  return h("time", { datetime: iso, title: `${iso.slice(0, 19).replace("T", " ")} UTC` }, (full ? FULL : CLOCK).format(date));
+  const today = date.toDateString() === new Date(now()).toDateString();
+  return h("time", { datetime: iso, title: utc(iso) }, (full ? FULL : today ? CLOCK : DAYED).format(date));
 }
 
 export function span(seconds) {
@@ -36,10 +41,10 @@ export function setClock(iso) {
 
 /** Elements with data-since or data-until are kept counting by `tickAges`. */
 export function age(iso) {
-  return iso ? h("span", { dataset: { since: iso }, title: iso }, `${span((now() - Date.parse(iso)) / 1000)} ago`) : h("span.quiet", {}, "never");
+  return iso ? h("span", { dataset: { since: iso }, title: utc(iso) }, `${span((now() - Date.parse(iso)) / 1000)} ago`) : h("span.quiet", {}, "never");
 }
 export function left(iso) {
-  return iso ? h("span", { dataset: { until: iso }, title: iso }, leftText(iso)) : "";
+  return iso ? h("span", { dataset: { until: iso }, title: utc(iso) }, leftText(iso)) : "";
 }
 const leftText = (iso) => {
   const seconds = (Date.parse(iso) - now()) / 1000;
@@ -56,22 +61,36 @@ export function figure(value, digits = 3) {
   if (value !== 0 && (Math.abs(value) >= 1e6 || Math.abs(value) < 1e-3)) return Number(value).toExponential(2);
   return Number(value).toLocaleString(undefined, { maximumSignificantDigits: Math.max(digits, Math.abs(value) >= 1000 ? 6 : digits) });
 }
+const UNITS = { ms: "ms", usd: "USD", tokens: "tokens", calls: "calls", retries: "retries", errors: "errors", s: "s" };
+const unitWord = (vital) => UNITS[String(vital).split("_").at(-1)];
+/** A figure of a vital with its unit: names of vitals end in theirs. */
+export const measured = (value, vital) => (unitWord(vital) ? `${figure(value)} ${unitWord(vital)}` : figure(value));
+/** The name of a vital in words, without the unit that its figures carry. */
+export const vitalWords = (vital) => words(String(vital).replace(/_(ms|usd|s)$/, ""));
 export const percent = (share) => (share === null || share === undefined ? "–" : `${Math.round(100 * share)} %`);
 export const actor = (name) => String(name ?? "").replace(/^(person|policy|agent):/, (_, kind) => (kind === "person" ? "" : `${kind} `));
 
+async function copy(text, button) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    return toast("The browser does not let pages copy here: select it by hand.", { bad: true });
+  }
+  button.classList.add("copied");
+  return toast(`Copied ${text}`);
+}
+
 /** An id that is copied when pressed. */
-export function copyable(text) {
+export function copyable(text, shown = text) {
   return h(
     "button.id.copy",
     {
       type: "button",
-      title: "Copy",
+      title: `Copy ${text}`,
+      "aria-label": `Copy ${text}`,
       dataset: { means: `copy:${text}` },
-      onclick: (event) => {
-        navigator.clipboard?.writeText(text);
-        event.currentTarget.classList.add("copied");
-      },
+      onclick: ({ currentTarget }) => copy(text, currentTarget),
     },
-    text,
+    shown,
   );
 }

@@ -22,6 +22,7 @@ export function startKeys() {
     else if (event.key === "?") $("#help").showModal();
     else if (event.key === "/" && $("#filter")) $("#filter").focus();
     else if (event.key === "j" || event.key === "k") step(event.key === "j" ? 1 : -1);
+    else if (event.key === "Enter" && event.target.dataset?.opens) location.assign(event.target.dataset.opens);
     else if (own[event.key]) own[event.key](event);
     else return;
     event.preventDefault();

@@ -24,6 +24,10 @@ export function stay(path) {
   return text ? `${path}${path.includes("?") ? "&" : "?"}${text}` : path;
 }
 
+let shown = location.pathname + location.search;
+/** Whether the address is another than the page shows; a fragment is none. */
+export const moved = () => location.pathname + location.search !== shown;
+
 /** Write these parameters into the address; an empty value takes one out. `push` makes a step for the back button. */
 export function setQuery(changes, { push = false } = {}) {
   const query = here();
@@ -34,6 +38,7 @@ export function setQuery(changes, { push = false } = {}) {
   const text = query.toString();
   const address = location.pathname + (text ? `?${text}` : "") + location.hash;
   if (address !== location.pathname + location.search + location.hash) history[push ? "pushState" : "replaceState"]({}, "", address);
+  shown = location.pathname + location.search;
 }
 
 // an id that browsers would read as a path of its own goes into the query

@@ -6,6 +6,14 @@ import { on, live } from "./stream.js";
 
 const AGAIN_MS = 120;
 
+const heading = { name: document.title, waiting: 0 };
+const entitle = () => { document.title = heading.waiting ? `(${heading.waiting}) ${heading.name}` : heading.name; };
+/** Name the page, or say how many decisions wait; the title keeps both. */
+export function titled(changes) {
+  Object.assign(heading, changes);
+  entitle();
+}
+
 /**
  * Load `path()` and `draw` it into the page, now and whenever `concerns(news)` says so. `into` shows loading and errors.
  * Draws are never closer than AGAIN_MS, and one load is under way at a time.
@@ -24,6 +32,7 @@ export function livePage({ path, draw, into, concerns = () => true, beats = fals
       seen = found.seq ?? Infinity;
       if (found.past) standAt(found.at);
       draw(found);
+      arrive();
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       fill($(into), failure(error, load));
@@ -45,6 +54,16 @@ export function livePage({ path, draw, into, concerns = () => true, beats = fals
   document.addEventListener("session", soon);
   load();
   return { again: soon, live };
+}
+
+let arrived = false;
+// what an address points at is drawn after the browser looked for it: go there once, as the browser would have
+function arrive() {
+  if (arrived || location.hash.length < 2 || !document.getElementById(decodeURIComponent(location.hash.slice(1)))) return;
+  arrived = true;
+  const { hash } = location;
+  history.replaceState(history.state, "", location.pathname + location.search);
+  location.replace(hash);
 }
 
 export function failure(error, retry) {

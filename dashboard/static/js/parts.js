@@ -1,7 +1,8 @@
 // Pieces that several pages show: evidence, plans, approvals, timelines, tables.
 import { h } from "./dom.js";
-import { actor, age, copyable, figure, left, now, percent, time, words } from "./format.js";
-import { agentPage, approvalPage, eventPage, incidentPage } from "./moment.js";
+import { toast } from "./dialogs.js";
+import { actor, age, copyable, figure, left, measured, now, percent, time, vitalWords, words } from "./format.js";
+import { agentPage, approvalPage, eventPage, incidentPage, twin } from "./moment.js";
 import { spark } from "./spark.js";
 import { ARROWS, severity, severityTone, state } from "./words.js";
 
@@ -45,7 +46,7 @@ export function evidence(incident) {
       h(
         "li",
         { dataset: { key: `${one.vital}-${one.direction}` } },
-        h("div.line", {}, h("strong", {}, `${ARROWS[one.direction] ?? ""} ${words(one.vital)}`), h("span", {}, `${figure(one.observed)} against ${figure(one.expected)} expected`, one.ratio ? `, ${ratio(one.ratio)}` : "")),
+        h("div.line", {}, h("strong", {}, `${ARROWS[one.direction] ?? ""} ${vitalWords(one.vital)}`), h("span", {}, `${measured(one.observed, one.vital)} against ${measured(one.expected, one.vital)} expected`, one.ratio ? `, ${ratio(one.ratio)}` : "")),
         h("progress.tone-bad", { max: ranked[0].nats || 1, value: one.nats, "aria-hidden": "true" }),
         h("div.small", {}, `evidence ${figure(one.nats)} nats, since `, time(one.onset_at), `, calibration ${figure(one.calibration)} (${words(one.basis)})`),
       ),
@@ -93,7 +94,7 @@ export function plan(one, ...buttons) {
     { dataset: { key: one.id } },
     h("p.plan-head", {}, h("strong", {}, one.id), ` rung ${one.rung}, ${words(one.status)}`, one.outcome ? `, ${words(one.outcome)}` : "", one.reason ? `: ${one.reason}` : ""),
     steps(one),
-    buttons.length ? h("div.actions", {}, buttons) : null,
+    buttons.length ? h("div.actions", {}, acting(buttons)) : null,
   );
 }
 
@@ -104,7 +105,7 @@ export function timelineItem(one) {
     time(one.at),
     one.stage ? h("strong.stage", { class: `tone-${one.tone}` }, words(one.stage)) : h("span.quiet", {}, words(one.kind)),
     h("span.says", {}, one.says, one.rule ? h("span.quiet", {}, ` (rule ${one.rule})`) : null),
-    h("span.where", {}, h("span.quiet", {}, `${actor(one.actor)} `), h("a", { href: eventPage(one.seq), title: "Permalink and raw JSON" }, one.id)),
+    h("span.where", {}, h("span.quiet", {}, `${actor(one.actor)} `), h("a", { href: eventPage(one.seq), title: "Permalink" }, one.id), " ", h("a.raw", { href: twin(`/api/journal/${one.id}`), title: "Raw JSON", "aria-label": `Raw JSON of ${one.id}` }, "{ }")),
   );
 }
 
@@ -134,9 +135,9 @@ export function approvalCard(one, buttons = []) {
   const symptom = incident ? [...incident.evidence].sort((a, b) => b.nats - a.nats)[0] : null;
   return h(
     "article.card.ask",
-    { class: `is-${tone}`, dataset: { key: one.id, row: "" }, tabindex: "-1", id: one.id, "aria-labelledby": `${one.id}-title` },
+    { class: `is-${tone}`, dataset: { key: one.id, row: "", opens: approvalPage(one.id) }, tabindex: "-1", id: one.id, "aria-labelledby": `${one.id}-title` },
     h("h2", { id: `${one.id}-title` }, one.about === "brake" ? "Lift the fleet brake?" : [agentLink(one.subject), top ? ` looks like ${words(top.kind)}` : ` may be ${one.level}`]),
-    h("div.meta", {}, h("span.chip", { class: `tone-${tone}` }, h("span", { "aria-hidden": "true" }, "▲"), `severity ${Number(one.severity).toFixed(1)} of 10`), top ? h("span.chip.plain", {}, `${percent(top.confidence)} sure`) : null, h("span.chip", { class: `tone-${statusTone}` }, h("span", { "aria-hidden": "true" }, icon), says), h("a", { href: approvalPage(one.id) }, one.id), incident ? incidentLink(incident.id) : null),
+    h("div.meta", {}, h("span.chip", { class: `tone-${tone}` }, h("span", { "aria-hidden": "true" }, "▲"), `severity ${Number(one.severity).toFixed(1)} of 10`), top ? h("span.chip.plain", {}, `${percent(top.confidence)} sure`) : null, h("span.chip", { class: `tone-${statusTone}` }, h("span", { "aria-hidden": "true" }, icon), says), h("a", { href: approvalPage(one.id) }, one.id), copyable(one.id, "⧉"), incident ? incidentLink(incident.id) : null),
     one.status === "pending" ? clockOf(one) : null,
     one.status === "granted" && one.not_before ? h("p", {}, "It starts when the undo window is over: ", left(one.not_before)) : null,
     one.decided_by ? h("p.decision", {}, `${DECIDED[one.status] ?? words(one.status)} by ${actor(one.decided_by)} `, time(one.decided_at, { full: true }), one.reason ? `: ${one.reason}` : "") : null,
@@ -147,7 +148,7 @@ export function approvalCard(one, buttons = []) {
       h("section", {}, h("h3", {}, "What would be done"), one.plan ? steps(one.plan) : h("p", {}, `Containment: ${one.level}`), h("h3", {}, "How far it reaches"), h("p", {}, blast(one)), h("h3", {}, "Why you are asked"), h("p", {}, "rule ", h("code", {}, one.rule))),
     ),
     incident ? h("details", { dataset: { key: "more" } }, h("summary", {}, "Everything known"), diagnosis(incident), evidence(incident), h("p.quiet", {}, "Plan ", copyable(one.plan_hash.slice(0, 16)))) : h("p.quiet", {}, "Plan ", copyable(one.plan_hash.slice(0, 16))),
-    buttons.length ? h("div.actions.decide", {}, buttons) : null,
+    buttons.length ? h("div.actions.decide", {}, acting(buttons)) : null,
   );
 }
 
@@ -156,10 +157,17 @@ export function action(label, may, act, { primary = false, danger = false } = {}
   const why = may?.allowed ? null : (may?.why ?? "not possible");
   return h(
     "button",
-    { type: "button", class: [primary && "primary", danger && "danger"].filter(Boolean).join(" ") || null, "aria-disabled": why ? "true" : null, title: why, dataset: { act: label, means: `${label}|${why ?? ""}` }, onclick: () => !why && act() },
+    { type: "button", class: [primary && "primary", danger && "danger"].filter(Boolean).join(" ") || null, "aria-disabled": why ? "true" : null, title: why, dataset: { act: label, means: `${label}|${why ?? ""}` }, onclick: () => (why ? toast(`${label}: ${why}`, { bad: true }) : act()) },
     label,
     why ? h("span.visually-hidden", {}, `: ${why}`) : null,
   );
+}
+
+/** Buttons, and after them in words why some cannot be pressed: no hand must hover to learn it. */
+export function acting(...buttons) {
+  const why = new Map();
+  for (const one of buttons.flat(9).filter((node) => node instanceof Element && node.getAttribute("aria-disabled") === "true")) why.set(one.title, [...(why.get(one.title) ?? []), one.dataset.act]);
+  return [buttons, why.size ? h("p.why-not", {}, [...why].map(([reason, labels], n) => [n ? h("br") : null, `${labels.join(", ")}: ${reason}`])) : null];
 }
 
 export { age, severity, state, time };

@@ -23,7 +23,7 @@ const tell = (kind, document) => listeners[kind].forEach((hear) => hear(document
 const shared = globalThis.navigator?.locks && globalThis.BroadcastChannel ? new BroadcastChannel("immune-stream") : null;
 
 export function startStream() {
-  if (run() || at()) return setState(at() ? "past" : "other run");
+  if (run() || at()) return momentChanged();
   setInterval(() => {
     if (live.state === "live" && performance.now() - heard > STALE_MS) setState("stale");
   }, 1000);
@@ -103,6 +103,7 @@ function restart(document) {
 
 // a frozen page is told everything at once when it goes on
 function deliver([kind, document]) {
+  if (run() || at()) return; // what is shown is over: nothing that happens now belongs there
   if (!live.paused) return tell(kind, document);
   if (kind === "beat") return;
   live.held.push([kind, document]);
@@ -125,9 +126,13 @@ export function setDaemon(word) {
   setState(live.state, true);
 }
 
-function setState(word, force = false) {
-  if (word === live.state && !force) return;
-  live.state = word;
+/** The page shows another moment than before. */
+export const momentChanged = () => setState(live.state, true);
+
+function setState(heard, force = false) {
+  if (heard === live.state && !force) return;
+  live.state = heard;
+  const word = at() ? "past" : run() ? "other run" : heard;
   const away = word === "live" && live.daemon && live.daemon !== "up";
   const says = !away ? word : live.daemon === "away" ? "daemon away" : `live, daemon ${live.daemon}`;
   const chip = $("#live-chip");

@@ -3,6 +3,7 @@ import { h, fill } from "./dom.js";
 import { get } from "./api.js";
 import { time } from "./format.js";
 import { at, run, setQuery } from "./moment.js";
+import { momentChanged, on } from "./stream.js";
 import { severityTone } from "./words.js";
 
 const LAST_US = 1e6; // this close to the end is the end
@@ -23,6 +24,7 @@ export async function timeTravel(into, again) {
   const go = (at_us) => {
     slider.value = at_us;
     setQuery({ at: at_us >= times.last_us - LAST_US ? "" : `t${Math.round(at_us)}` });
+    momentChanged();
     tell();
     clearTimeout(timer);
     timer = setTimeout(again, 60);
@@ -31,10 +33,16 @@ export async function timeTravel(into, again) {
   slider.addEventListener("change", () => { if (!at()) location.reload(); });
   slider.value = place();
   tell();
+  // a run that goes on has a later end
+  on("change", ({ stats }) => {
+    times.last_us = Math.max(times.last_us, Date.parse(stats.at) * 1000);
+    slider.max = slider.value = times.last_us;
+  });
   const step = (by) => {
     const from = place();
     const next = by > 0 ? marks.find((one) => one.at_us > from + LAST_US) : marks.findLast((one) => one.at_us < from - LAST_US);
     if (next) go(next.at_us);
+    if (next && !at()) location.reload();
   };
   into.replaceChildren(
     h("label", { for: "moment" }, "Time travel"),

@@ -5,9 +5,14 @@ A leak, a creep or a frog that is boiled slowly moves the adaptive level along w
 drift does not widen it) ``g = (|mean| - TOLERANCE) / sqrt(v)``, capped, drives two more Shiryaev-Roberts processes of the stream, for each pace
 ``SR <- (SR + BLOCK) exp(pace (±g - MARGIN) - pace^2 / 2)`` once a block. Adding `BLOCK` once a block is adding 1 a sample: ``SR_t - t`` is a
 supermartingale in samples, like those of the other rows that `eprocess` averages (adding 1 a block threw ln 32 = 3.5 nats away).
+
+Real traffic has tides: answers grow and shrink by half within hours, in every agent at a time of its own. So the tolerance is at least `WANDER`
+times how far the other agents of the type wander (`wander`). An agent that is nobody's like has no such yardstick.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +24,27 @@ from immune.core.sentinel.surprise import Lent
 BLOCK = 32
 REFERENCE_FROM = 300
 REFERENCE_SPAN = 2500.0
+APART = 2.0
+OLD_AT = 1200.0
+"""A reference from 300 samples may lie in one phase of a tide. Until 1,200 samples the agent may also be, less and less, as far from it as twice
+the distance at which the levels of its type lie apart: agents that are alike and wander are found at many levels."""
 TOLERANCE = 0.08
 """A day's tide and the reference's own error, in logs: slower or smaller moves are no drift."""
 MARGIN = 0.15
 """On top of the tolerance: the block variance is itself a guess."""
 G_MAX = 4.5
 VARIANCE_SPAN = 20.0
+SLOW_SPAN = 8.0
+"""Blocks that an agent's slow deviation remembers; without any wandering it keeps ``1 / (2 SLOW_SPAN - 1)`` of a block's variance."""
+WANDER = 4.0
+"""An agent may be so many times as far away as the others of its type wander: nobody is asked to be steadier than they are."""
+WANDER_ROUNDS = 32
+WANDER_FROM = 8
+"""Agents of a type from which on it has a wandering of its own; below, that of the whole fleet stands in."""
+TRIMMED = 0.15
+"""The largest deviations do not count: the sick must not excuse the sick."""
+WANDER_FADE = 0.996
+"""In 32 rounds; what a type was once seen to do is remembered for about two hours at 1 Hz."""
 VARIANCE_MIN = 0.03**2
 ROWS = slice(DRIFT_FIRST, DRIFT_FIRST + len(DRIFT_PACES))
 
@@ -42,6 +62,7 @@ def declare(arena: Arena, continuous: int) -> None:
     arena.declare("drift_left", np.uint8, fill=BLOCK, lead=(continuous,))
     arena.declare("drift_mean", np.float32, fill=np.nan, lead=(continuous,))
     arena.declare("drift_variance", np.float32, lead=(continuous,))
+    arena.declare("drift_slow", np.float32, lead=(continuous,))
 
 
 def advance(block: Block, residual: Floats, phi: Floats, told: Mask, taught: Mask, lent: Lent, cap: np.float32) -> None:
@@ -76,7 +97,10 @@ def _close(block: Block, full: Mask, lent: Lent, cap: np.float32) -> None:
     unruly = np.maximum(np.float32(0.4) * lent.calibration[rows, columns] + np.float32(0.4), np.float32(1))
     variance, before = block["drift_variance"][rows, columns], block["drift_mean"][rows, columns]
     wide = np.sqrt(np.maximum(variance, np.float32(VARIANCE_MIN)) * unruly)
-    g = np.sign(apart) * np.minimum(np.maximum(np.abs(apart) - np.float32(TOLERANCE), 0) / wide, np.float32(G_MAX))
+    young = np.maximum((OLD_AT - block["count"][rows, columns]) * np.float32(1 / (OLD_AT - REFERENCE_FROM)), 0)
+    allowed = np.maximum(np.float32(WANDER) * lent.wander[rows, columns], np.float32(APART) * young * lent.apart[rows, columns])
+    allowed = np.maximum(allowed, np.float32(TOLERANCE))
+    g = np.sign(apart) * np.minimum(np.maximum(np.abs(apart) - allowed, 0) / wide, np.float32(G_MAX))
     sr = block["sr"]
     for sign, direction in enumerate((g, -g)):
         held = sr[sign, ROWS][:, rows, columns]
@@ -85,14 +109,47 @@ def _close(block: Block, full: Mask, lent: Lent, cap: np.float32) -> None:
     moved = np.minimum(step * step / 2, 9 * np.maximum(variance, np.float32(VARIANCE_MIN)))
     known = ~np.isnan(before)
     block["drift_variance"][rows, columns] = np.where(known, variance + (moved - variance) * np.float32(1 / VARIANCE_SPAN), variance)
+    slow = block["drift_slow"][rows, columns]
+    block["drift_slow"][rows, columns] = slow + (apart - slow) * np.float32(1 / SLOW_SPAN)
     block["drift_mean"][rows, columns] = mean
     block["drift_sum"][rows, columns] = 0
     block["drift_left"][rows, columns] = BLOCK
 
 
+def wander(arena: Arena, types: NDArray[np.int32], held: Floats) -> None:
+    """How far the agents of each type wander from their references, each by itself: the mean square of their slow deviations without the
+    largest ones and beyond the noise, into held, (types, continuous). Real traffic has tides that every agent meets at a time of its own.
+    """
+    size = arena.size
+    known = ~np.isnan(arena["drift_mean"][:, :size])
+    square = np.where(known, arena["drift_slow"][:, :size] ** 2, np.float32(np.inf))
+    noise = np.where(known, arena["drift_variance"][:, :size] * np.float32(1 / (2 * SLOW_SPAN - 1)), 0)
+    everyone = _beyond_noise(square, noise, known)
+    order = np.argsort(types, kind="stable")
+    firsts = np.searchsorted(types[order], np.arange(len(held) + 1))
+    for code, (first, last) in enumerate(pairwise(firsts)):
+        mine = order[first:last]
+        now = everyone
+        if len(mine) >= WANDER_FROM:
+            own = _beyond_noise(square[:, mine], noise[:, mine], known[:, mine])
+            now = np.where(np.count_nonzero(known[:, mine], axis=1) >= WANDER_FROM, own, everyone)
+        np.maximum(now, held[code] * np.float32(WANDER_FADE), out=held[code])
+
+
+def _beyond_noise(square: Floats, noise: Floats, known: Mask) -> Floats:
+    """Mean of each row of squares without its largest (at least one), less the mean noise; 0 where fewer than three are left."""
+    n = np.count_nonzero(known, axis=1)
+    kept = n - np.maximum(np.ceil(TRIMMED * n), 1).astype(np.intp)
+    ordered = np.sort(square, axis=1)
+    smallest = np.arange(square.shape[1]) < kept[:, None]
+    mean = np.where(smallest, ordered, 0).sum(axis=1) / np.maximum(kept, 1)
+    beyond = np.maximum(mean - noise.sum(axis=1) / np.maximum(n, 1), 0)
+    return np.where(kept >= 3, beyond, 0).astype(np.float32)
+
+
 def start_anew(arena: Arena, agents: NDArray[np.intp]) -> None:
     """What these agents do now is the reference: a shared cause that has passed may have left them changed."""
-    for name in ("reference", "drift_sum", "drift_left", "drift_mean"):
+    for name in ("reference", "drift_sum", "drift_left", "drift_mean", "drift_slow"):
         arena.refill(name, agents)
     arena["sr"][:, ROWS, :, agents] = 0
 

@@ -53,6 +53,8 @@ class Peers:
         self.arena.declare("spread2", np.float32, trail=(continuous,))
         self.arena.declare("phi", np.float32, trail=(continuous,))
         self.arena.declare("common", np.float32, trail=(continuous,))
+        self.arena.declare("wander2", np.float32, trail=(continuous,))
+        self.arena.declare("apart2", np.float32, trail=(continuous,))
         self.arena.declare("voters", np.float32, trail=(streams,))
         self.arena.declare("calibration", np.float32, fill=1.0, trail=(streams,))
         self._guess = lone_prior()
@@ -95,6 +97,8 @@ class Peers:
             memory=np.where(accompanied, arena["phi"][types].T, np.float32(0)),
             memory_weight=np.where(accompanied, np.float32(MEMORY_WEIGHT), np.float32(LONE_MEMORY_WEIGHT)),
             common=np.ascontiguousarray(arena["common"][types].T),
+            wander=np.ascontiguousarray(np.sqrt(arena["wander2"][types]).T),
+            apart=np.ascontiguousarray(np.sqrt(arena["apart2"][types]).T),
         )
 
     def forget_gathered(self) -> None:
@@ -127,6 +131,7 @@ class Peers:
         apart = sums.of((level.astype(np.float64) - mean.T[:, types]) ** 2) / np.maximum(members - 1, 1)
         arena["level"][:size], arena["spread2"][:size] = mean, within
         arena["level_weight"][:size] = np.where(members >= 3, np.minimum(within / (apart + 1e-6), LEVEL_PRIOR_MAX), 0)
+        arena["apart2"][:size] = np.where(members >= 3, apart, 0)
         self._share(slice(0, size))
         self._gathered.clear()
 

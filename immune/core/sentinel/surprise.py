@@ -12,6 +12,7 @@ halved whenever the number of samples since the last halving doubles, at most `F
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,8 @@ FADE = 150.0
 """Own samples at which the borrowed ones count half."""
 OWN_FADE = 600.0
 """The same for the block variance."""
+LEAST_SHARE = 0.7
+"""Nobody is taken to be much steadier than its type: what others have shown, this agent has only not met yet."""
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -49,6 +52,7 @@ class Lent:
     calibration  block variance · humble  samples at which surprise counts ``sqrt(1/2)`` · dependent  the type remembers itself, or a count
     memory  phi of the type, (continuous, n), and how many of the agent's own samples it counts for
     common  how far the type has moved as a whole lately, in logs, (continuous, n)
+    wander, apart  how far its agents wander from where they were, and how far apart their levels are, as sds in logs, (continuous, n)
     """
 
     share: Floats
@@ -61,6 +65,8 @@ class Lent:
     memory: Floats
     memory_weight: Floats
     common: Floats
+    wander: Floats
+    apart: Floats
 
 
 _LAST = np.float32(BINS - 1)
@@ -105,12 +111,14 @@ def count_bins(x: Floats) -> NDArray[np.int8]:
     return np.minimum(np.maximum(y, np.float32(0)), _LAST).astype(np.int8)
 
 
+@cache
 def lone_prior() -> Floats:
-    """Cumulated shares of the bins under a wide guess (Student t, 3 degrees, stretched by 1.2): (SLOTS,)."""
+    """Cumulated shares of the bins under a wide guess (Student t, 3 degrees, stretched by 1.2): (SLOTS,), read only."""
     grid = np.linspace(-40, 40, 160_001)
     share = np.bincount(z_bins(grid.astype(np.float32)), weights=np.gradient(stdtr(3, grid / 1.2)), minlength=BINS)
     cumulated = np.zeros(SLOTS, dtype=np.float32)
     cumulated[:BINS] = np.cumsum(share[::-1])[::-1] / share.sum()
+    cumulated.flags.writeable = False
     return cumulated
 
 
@@ -169,7 +177,7 @@ def surprise(p: Floats) -> Floats:
 def widening(own: Floats, count: Floats, lent: Lent) -> Floats:
     """What to divide surprise by, (streams, n): the sd that block sums show beyond independence, the type's share fading."""
     trust = count / (count + np.float32(OWN_FADE))
-    variance = trust * own + (1 - trust) * lent.calibration
+    variance = np.maximum(trust * own + (1 - trust) * lent.calibration, np.float32(LEAST_SHARE) * lent.calibration)
     wide: Floats = np.sqrt(np.maximum(np.float32(1.2) * variance - np.float32(0.4), np.float32(1)))
     return wide
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from immune.core.evidence import Assessment, Bands
 from immune.core.policy import DetectionPolicy
-from immune.core.sentinel import baseline, drift, episodes, eprocess, facts, hard, silence, standing, stuck, surprise, tail
+from immune.core.sentinel import baseline, drift, episodes, eprocess, facts, hard, kin, silence, standing, stuck, surprise, tail
 from immune.core.sentinel.arena import Arena, Block, Rows
 from immune.core.sentinel.baseline import Surroundings
 from immune.core.sentinel.cells import SAY_FROM, Cells, Place
@@ -48,6 +48,8 @@ HONEST_FROM = 200
 KNOWN_FROM = 60
 """The looser ground: for young streams and those whose type remembers itself (runs of surprise are first of all a lesson in dependence), and for
 counts (leaving out lucky hits would make the next ones look rarer than they are: measured, 36 false alarms where there were none)."""
+UNNAMED_TYPE = "agent"
+"""The type of agents of which nobody said one: they need not be alike."""
 TASK = CONTEXT_FIELDS.index("task")
 
 Floats = NDArray[np.float32]
@@ -110,6 +112,8 @@ class Sentinel:
         episodes.declare(self.arena)
         tail.declare(self.arena, smooth)
         standing.declare(self.arena, streams, smooth)
+        kin.declare(self.arena, streams)
+        self.kin = kin.Kin(self.table)
         self.peers = Peers(streams, smooth)
         self.cells = Cells(smooth)
         self.episodes = episodes.Episodes(self.table.task_columns, seed, self._cap)
@@ -118,6 +122,7 @@ class Sentinel:
         self._limits = hard.limits_of(policy, schema)
         self._output = self.table.names.index("output_tokens")
         self._types = np.zeros(0, dtype=np.int32)
+        self._named = np.zeros(0, dtype=np.bool_)
         self._rounds = 0
         self.probes = 0
         self._changed: list[facts.CodedChange] = []
@@ -164,6 +169,7 @@ class Sentinel:
         chosen = _index(agents)
         standing.reset_evidence(self.arena, chosen)
         standing.forget_normal(self.arena, chosen)
+        self.arena["kin_over"][chosen] = True
         self.cells.forget(chosen)
         self.episodes.forget(chosen)
 
@@ -233,6 +239,7 @@ class Sentinel:
         if size == len(self._types):
             return
         self._types = self.roster.type_codes()
+        self._named = np.array([word != UNNAMED_TYPE for word in map(self.roster.types.word, self._types.tolist())], dtype=np.bool_)
         self.arena.grow(size)
         self.peers.grow(len(self.roster.types))
         self.cells.grow(size, len(self.roster.types))
@@ -242,8 +249,12 @@ class Sentinel:
 
     def _nats_for(self, agents: int) -> float:
         """From the budget alone: per agent, or the whole fleet's divided by its agents, whichever is stricter."""
+        return eprocess.alarm_nats(self.period_s, self._budget(agents))
+
+    def _budget(self, agents: int) -> float:
+        """False alarms per agent-day."""
         budget, fleet = self.policy.false_alarms_per_agent_day, self.policy.false_alarms_per_fleet_day
-        return eprocess.alarm_nats(self.period_s, min(budget, fleet / max(agents, 1)) if fleet > 0 else budget)
+        return min(budget, fleet / max(agents, 1)) if fleet > 0 else budget
 
     def _round(self, batch: SampleBatch) -> None:
         agents = batch.agent.astype(np.intp)
@@ -276,10 +287,23 @@ class Sentinel:
                 baseline.memory(self.arena, size),
             )
             self.peers.move_together(self._types, self.arena["drift_mean"][:, :size])
+            if self._rounds % drift.WANDER_ROUNDS == 0:
+                drift.wander(self.arena, self._types, self.peers.arena["wander2"][: self.peers.arena.size])
+            self._hold_against_kin()
         if self._rounds % episodes.FLUSH_ROUNDS == 0:
             self.episodes.flush(self.arena, self._types, self.threshold_nats)
         standing.let_go(self.arena, HOLD_SHARE * self.threshold_nats)
         self.shared.advance(self.arena, int(batch.at_us.max()))
+
+    def _hold_against_kin(self) -> None:
+        """Agents that are unlike their type from their first sample on become an alarm; see `kin`."""
+        least, hold, budget = self.policy.min_samples, HOLD_SHARE * self.threshold_nats, self._budget(self.arena.size)
+        shared = np.zeros((2, len(self.table)), dtype=np.bool_)
+        for cause in self.shared.causes.values():
+            for symptom in cause.symptoms:
+                shared[symptom] = True
+        for unlike in self.kin.unlike(self.arena, self._types, self._named, self.peers, least=least, hold_nats=hold, budget=budget, shared=shared):
+            kin.convict(self.arena, unlike, self.peers, int(self._types[unlike.agent]), self.threshold_nats, self.table.counted[:, :, 0] > 0)
 
     def _score(self, rows: Rows, part: slice, all_agents: Index, batch: SampleBatch, keys: NDArray[np.uint64], place: Place | None) -> None:
         """Score and then learn one chunk: samples `part` of the batch, which belong to the agents of `rows`."""
@@ -338,6 +362,7 @@ class Sentinel:
             judged[:smooth] &= times >= SAY_FROM
             told[:smooth] &= (times >= SAY_FROM) | (reading.step <= 0)
         np.copyto(g, 0, where=~judged)
+        kin.advance(block, np.concatenate([residuals.residual + block["level"][:smooth], x[smooth:]]), told, smooth, reading.at_us)
         bets = surprise.rare_bets(block, bins[smooth:], smooth, lent)
         learning = ~block["held"] & ((block["nats"] < HOLD_SHARE * self.threshold_nats) | standing.probing(block))
         drift.advance(block, residuals.residual, residuals.phi, reading.seen[:smooth] & told[:smooth], told[:smooth] & learning, lent, self._cap)

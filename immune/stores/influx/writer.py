@@ -10,9 +10,10 @@ Every point accepted is in exactly one place: stored, waiting in memory, spooled
 from __future__ import annotations
 
 import asyncio
+import gzip
 import zlib
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,8 +132,8 @@ class VitalsWriter:
         await self._bring_waiting()
 
     async def _bring_waiting(self) -> None:
-        while not self.courier.trouble and (parcel := self.waiting.oldest()):
-            await self._bring(parcel)
+        while not self.courier.trouble and len(self.waiting):
+            await self._bring()
         await self._spill_if_held_up()
 
     async def close(self) -> None:
@@ -140,9 +141,9 @@ class VitalsWriter:
         await self._pack()
         self.courier.timeout_s = CLOSE_REQUEST_S
         deadline_us = self.clock.now_us() + round(CLOSE_S * US)
-        while not self.courier.trouble and self.clock.now_us() < deadline_us and (parcel := self.waiting.oldest()):
-            await self._bring(parcel)
-        await self._spill(keep=0)
+        while not self.courier.trouble and self.clock.now_us() < deadline_us and len(self.waiting):
+            await self._bring()
+        await self._spill()
         self._note_mark()
         await self.courier.close()
 
@@ -236,16 +237,16 @@ class VitalsWriter:
     async def _spill_if_held_up(self) -> None:
         """The disk takes over while the server is away, or slower than the ticks come."""
         if self.courier.trouble:
-            await self._spill(keep=0)
+            await self._spill()
         elif self.waiting.parcels_in_memory > PARCELS_IN_MEMORY:
-            await self._spill(keep=1)
+            await self._spill(keep_first=True)
 
-    async def _spill(self, *, keep: int) -> None:
-        await _to_its_end(self._spill_now(keep))
+    async def _spill(self, *, keep_first: bool = False) -> None:
+        await _to_its_end(self._spill_now(keep_first))
 
-    async def _spill_now(self, keep: int) -> None:
+    async def _spill_now(self, keep_first: bool) -> None:
         async with self._spilling:
-            for parcel in self.waiting.unwritten(keep=keep):
+            for parcel in self.waiting.unwritten(keep_first=keep_first):
                 try:
                     await asyncio.to_thread(self.waiting.write, parcel)
                 except StoreUnavailableError as error:
@@ -257,41 +258,50 @@ class VitalsWriter:
 
     async def _keep_bringing(self) -> None:
         while True:
-            parcel = self.waiting.oldest()
-            if parcel is None:
+            if not len(self.waiting):
                 self._arrived.clear()
                 await self._arrived.wait()
                 continue
-            wait_s = await self._bring(parcel)
+            wait_s = await self._bring()
             if wait_s:
-                await self._spill(keep=0)
+                await self._spill()
                 await asyncio.sleep(wait_s)
 
-    async def _bring(self, parcel: Parcel) -> float:
-        """Bring one parcel; seconds to wait when it could not be."""
-        content = await asyncio.to_thread(self.waiting.content, parcel)
-        if content is None:
-            self._dropped += parcel.points if self.waiting.done(parcel) else 0
+    async def _bring(self) -> float:
+        """Bring the oldest parcels, as many as make one request; seconds to wait when they could not be."""
+        load = self.waiting.next_load(PARCEL_POINTS)
+        contents = await asyncio.to_thread(lambda: [self.waiting.content(parcel) for parcel in load])
+        if None in contents:
+            gone = [parcel for parcel, content in zip(load, contents, strict=True) if content is None]
+            self._dropped += sum(parcel.points for parcel in gone if self.waiting.done(parcel))
             return 0.0
         try:
-            delivery = await self.courier.deliver(content, "us", parcel.points)
+            delivery = await self.courier.deliver(b"".join(content or b"" for content in contents), "us", sum(parcel.points for parcel in load))
         except NotNowError as not_now:
             return not_now.wait_s
         except DAMAGED:
-            delivery = Delivery(stored=0, expired=parcel.points)
-        if self.waiting.done(parcel):
-            self._settle(parcel, delivery)
+            self._drop_damaged(load, contents)
+            return 0.0
+        self._settle(load, delivery)
         return 0.0
 
-    def _settle(self, parcel: Parcel, delivery: Delivery) -> None:
-        kept = self.letters.add(delivery.dead) if delivery.dead else 0
-        self._stored += delivery.stored
-        self._dead += kept
-        self._dropped += parcel.points - delivery.stored - kept
-        if parcel.through_us:
-            self._through_us = parcel.through_us
-            if parcel.through_us - self._marked_us >= MARK_EVERY_US:
-                self._note_mark()
+    def _drop_damaged(self, load: Sequence[Parcel], contents: Sequence[bytes | None]) -> None:
+        """Those of a load that are no gzip any more; the others are brought again without them."""
+        damaged = [parcel for parcel, content in zip(load, contents, strict=True) if not _whole(content or b"")]
+        self._dropped += sum(parcel.points for parcel in damaged or load if self.waiting.done(parcel))
+
+    def _settle(self, load: Sequence[Parcel], delivery: Delivery) -> None:
+        """Account for what was brought; what had to make room meanwhile is counted as dropped already."""
+        settled = [parcel for parcel in load if self.waiting.done(parcel)]
+        points = sum(parcel.points for parcel in settled)
+        dead = min(points, self.letters.add(delivery.dead) if delivery.dead else 0)
+        stored = min(points - dead, delivery.stored)
+        self._stored += stored
+        self._dead += dead
+        self._dropped += points - stored - dead
+        self._through_us = max([self._through_us, *(parcel.through_us for parcel in settled)])
+        if self._through_us - self._marked_us >= MARK_EVERY_US:
+            self._note_mark()
 
     def _note_mark(self) -> None:
         """What lies in the spool is as good as brought."""
@@ -309,6 +319,14 @@ def pack(blocks: Iterable[bytes | Block]) -> bytes:
     """Lines, gzipped as the server wants them."""
     squeeze = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
     return b"".join([*(squeeze.compress(block) for block in blocks), squeeze.flush()])
+
+
+def _whole(content: bytes) -> bool:
+    try:
+        gzip.decompress(content)
+    except DAMAGED:
+        return False
+    return True
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:

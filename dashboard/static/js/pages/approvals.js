@@ -1,23 +1,49 @@
 import { $, fill, h } from "../dom.js";
-import { post, session } from "../api.js";
+import { get, post } from "../api.js";
 import { askFor, toast } from "../dialogs.js";
-import { approve, buttons, reject } from "../deciding.js";
+import { approve, buttons, reject, snoozed } from "../deciding.js";
 import { livePage, empty } from "../page.js";
-import { now, time, words, actor } from "../format.js";
+import { filterOf } from "../filter.js";
+import { time, words, actor } from "../format.js";
 import { onKey } from "../keys.js";
 import { may } from "../may.js";
-import { approvalPage, twin } from "../moment.js";
-import { action, agentLink, approvalCard, table } from "../parts.js";
+import { approvalPage, here, setQuery, twin } from "../moment.js";
+import { acting, action, agentLink, approvalCard, table } from "../parts.js";
 import { drawSparks } from "../spark.js";
 import { severity } from "../words.js";
 
-let waiting = [];
+const filter = $("#filter");
+filter.value = here().get("q") ?? "";
+filter.addEventListener("input", () => { setQuery({ q: filter.value.trim() }); draw(); });
 
-function draw(found) {
-  const quiet = (one) => session.snoozed[one.id] && Date.parse(session.snoozed[one.id]) > now();
-  waiting = found.approvals.filter((one) => ["pending", "granted"].includes(one.status));
-  const decided = found.approvals.filter((one) => !["pending", "granted"].includes(one.status));
-  fill($("#waiting"), waiting.length ? [...waiting.filter((one) => !quiet(one)), ...waiting.filter(quiet)].map((one) => approvalCard(one, buttons(one))) : empty("✓ Nothing waits for you. What is asked of a person appears here, with the reason and the reach."));
+let waiting = [];
+let newest = null;
+let older = [];
+let next = null;
+
+function take(found) {
+  newest = found;
+  if (!older.length) next = found.next;
+  draw();
+}
+
+$("#more").addEventListener("click", async () => {
+  const found = await get(twin("/api/approvals", { after: next }));
+  older.push(...found.approvals);
+  next = found.next;
+  draw();
+});
+
+function draw() {
+  const first = new Set(newest.approvals.map((one) => one.id));
+  const found = { approvals: [...newest.approvals, ...older.filter((one) => !first.has(one.id))] };
+  $("#more").hidden = !next;
+  const open = found.approvals.filter((one) => ["pending", "granted"].includes(one.status));
+  waiting = [...open.filter((one) => !snoozed(one)), ...open.filter(snoozed)];
+  const wanted = filterOf(filter.value);
+  const decided = found.approvals.filter((one) => !["pending", "granted"].includes(one.status) && wanted(one));
+  for (const [id, format] of [["#as-csv", "csv"], ["#as-json", "json"]]) $(id).href = twin("/api/approvals", { format, q: filter.value.trim() });
+  fill($("#waiting"), waiting.length ? waiting.map((one) => approvalCard(one, buttons(one))) : empty("✓ Nothing waits for you. What is asked of a person appears here, with the reason and the reach."));
   drawBulk();
   drawSparks();
   fill($("#decided"), decided.length ? table({
@@ -27,14 +53,14 @@ function draw(found) {
       { head: "Agent", cell: (one) => agentLink(one.subject) },
       { head: "Outcome", cell: (one) => words(one.status) },
       { head: "By", cell: (one) => actor(one.decided_by) || "–" },
-      { head: "When", cell: (one) => time(one.decided_at) },
+      { head: "When", cell: (one) => time(one.decided_at, { full: true }) },
       { head: "Severity", figure: true, narrow: true, cell: (one) => severity(one.severity) },
-      { head: "Why", narrow: true, cell: (one) => one.reason ?? "" },
-      { head: "Again", cell: (one) => buttons(one) },
+      { head: "Why", cell: (one) => one.reason ?? "–" },
+      { head: "Again", cell: (one) => acting(buttons(one)) },
     ],
     rows: decided,
     key: (one) => one.id,
-  }) : empty("Nothing decided yet."));
+  }) : empty(filter.value.trim() ? "No decision fits this filter." : "Nothing decided yet."));
 }
 
 function drawBulk() {
@@ -49,7 +75,12 @@ async function together(decision, group) {
   if (answer) toast(`${answer.done} decided, ${answer.refused} refused`, { bad: answer.refused > 0 });
 }
 
-const chosen = () => waiting.find((one) => document.activeElement?.closest("[data-key]")?.dataset.key === one.id && one.status === "pending") ?? waiting.find((one) => one.status === "pending");
-for (const [key, act] of [["a", approve], ["r", reject]]) onKey(key, () => { const one = chosen(); if (one && may("approver").allowed) act(one); });
+const chosen = () => waiting.find((one) => document.activeElement?.closest("article")?.id === one.id && one.status === "pending") ?? waiting.find((one) => one.status === "pending");
+for (const [key, act] of [["a", approve], ["r", reject]]) onKey(key, () => {
+  const one = chosen();
+  const { allowed, why } = may("approver");
+  if (one && allowed) act(one);
+  else toast(one ? why : "Nothing waits for you.", { bad: Boolean(one) });
+});
 
-livePage({ path: () => twin("/api/approvals"), draw, into: "#waiting" });
+livePage({ path: () => twin("/api/approvals"), draw: take, into: "#waiting" });

@@ -1,12 +1,12 @@
 import { $, fill, h } from "../dom.js";
-import { livePage } from "../page.js";
+import { livePage, titled } from "../page.js";
 import { actor, copyable, time, words } from "../format.js";
 import { eventPage, ownId, twin } from "../moment.js";
 import { facts, incidentLink } from "../parts.js";
 
 const id = ownId();
 function draw({ event: one, why }) {
-  document.title = `${one.id} · Immune`;
+  titled({ name: `${one.id} · Immune` });
   fill($("#event"), h("h1", {}, `${one.id}: ${words(one.kind)}`), h("p", {}, one.says), facts(
     ["When", time(one.at, { full: true })], ["About", one.subject], ["Who", actor(one.actor)], one.incident ? ["Incident", incidentLink(one.incident)] : null,
     one.rule ? ["Rule", one.rule] : null, ["Policy", why.policy_version], why.undo ? ["Undo", h("code", {}, why.undo)] : null, ["Hash", copyable(one.hash)],

@@ -23,11 +23,13 @@ const filter = $("#filter");
 const group = $("#group");
 filter.value = here().get("q") ?? "";
 group.value = here().get("group") ?? "";
-filter.addEventListener("input", () => { setQuery({ q: filter.value.trim() }); draw(); });
+let leafNumber = Number(here().get("page")) || 1;
+const turn = (changes) => { leafNumber = 1; setQuery({ page: "", ...changes }); draw(); };
+filter.addEventListener("input", () => turn({ q: filter.value.trim() }));
 const view = $("#view");
 view.value = here().get("view") ?? "";
 view.addEventListener("change", () => { setQuery({ view: view.value }); draw(); });
-group.addEventListener("change", () => { setQuery({ group: group.value }); draw(); });
+group.addEventListener("change", () => turn({ group: group.value }));
 
 const COLUMNS = [
   { head: "Agent", cell: (row) => agentLink(row.id) },
@@ -73,13 +75,36 @@ function drawAll() {
   if (!rows.length) return fill($("#agents"), empty("No agents yet: run ", h("code", {}, "python demo.py"), " or send vitals to the daemon."));
   const groups = group.value ? grouped(shown) : [["", shown]];
   const list = rows.length > MANY || view.value === "table" ? (members) => table({ caption: "Agents, the most severe first", columns: COLUMNS, rows: members, key: (row) => row.id }) : tiles;
-  $("#map").hidden = rows.length <= MANY;
-  if (rows.length > MANY) drawMap($("#map"), groups, { open: (row) => location.assign(agentPage(row.id)) });
+  const mapped = rows.length > MANY || view.value === "map";
+  $("#map").hidden = !mapped;
+  if (mapped) drawMap($("#map"), groups, { open: (row) => location.assign(agentPage(row.id)) });
+  leafNumber = Math.min(Math.max(1, leafNumber), Math.ceil(shown.length / ROWS_MAX) || 1);
   fill(
     $("#agents"),
-    groups.map(([name, members]) => [name ? h("h3", { dataset: { key: `group-${name}` } }, `${name} (${members.length})`) : null, members.length ? list(members.slice(0, Math.ceil(ROWS_MAX / groups.length))) : empty("No agent fits this filter.")]),
-    shown.length > ROWS_MAX ? empty(`The ${ROWS_MAX} most severe of ${shown.length} are listed; filter to see others.`) : null,
+    shown.length ? leaf(groups).map(([name, members, all]) => [name ? h("h3", { dataset: { key: `group-${name}` } }, `${name} (${all})`) : null, list(members)]) : empty("No agent fits this filter."),
+    shown.length > ROWS_MAX ? pager(shown.length) : null,
   );
+}
+
+/** The part of the groups that this page of the list shows: [[name, members shown, members in all]]. */
+function leaf(groups) {
+  let from = (leafNumber - 1) * ROWS_MAX;
+  let room = ROWS_MAX;
+  const found = [];
+  for (const [name, members] of groups) {
+    const part = members.slice(from, from + room);
+    from = Math.max(0, from - members.length);
+    room -= part.length;
+    if (part.length) found.push([name, part, members.length]);
+  }
+  return found;
+}
+
+function pager(total) {
+  const pages = Math.ceil(total / ROWS_MAX);
+  const go = (to) => () => { leafNumber = to; setQuery({ page: to > 1 ? to : "" }); draw(); };
+  const button = (label, to) => h("button", { type: "button", dataset: { key: label, means: `${label}${to}`, act: label }, "aria-disabled": to < 1 || to > pages ? "true" : null, onclick: () => to >= 1 && to <= pages && go(to)() }, label);
+  return h("nav.bar.pager", { "aria-label": "Pages of the list", dataset: { key: "pager" } }, button("First", leafNumber > 1 ? 1 : 0), button("Before", leafNumber - 1), h("span.quiet", { role: "status" }, `${(leafNumber - 1) * ROWS_MAX + 1} to ${Math.min(total, leafNumber * ROWS_MAX)} of ${total}${group.value ? "" : ", the most severe first"}`), button("Next", leafNumber + 1), button("Last", leafNumber < pages ? pages : pages + 1));
 }
 
 const notInForce = (row) => row.desired !== row.observed;
@@ -97,7 +122,7 @@ function tile(row) {
     h("div", {}, h("a.name", { href: agentPage(row.id) }, row.id), h("div.kind", {}, [row.type, row.service].filter(Boolean).join(" · ") || "no type yet")),
     h("div.number", { class: row.severity ? `tone-${worry}` : "quiet" }, row.severity ? row.severity.toFixed(1) : "0", h("small", {}, "severity")),
     row.severity ? h("progress", { class: `tone-${worry}`, max: 10, value: row.severity, "aria-hidden": "true" }) : null,
-    h("div.more", {}, h("span", { class: `tone-${tone}` }, row.state, row.tier === null ? "" : `, tier ${row.tier}`), doing(row), incidentLink(row.incident), h("span.quiet", {}, row.last_seen ? ["seen ", age(row.last_seen)] : "not seen yet")),
+    h("div.more", {}, h("span", { class: `tone-${tone}` }, row.state, `, tier ${row.tier ?? "–"}`), doing(row), incidentLink(row.incident), h("span.quiet", {}, row.last_seen ? ["seen ", age(row.last_seen)] : "not seen yet")),
   );
 }
 
@@ -199,14 +224,21 @@ function folded(changes) {
   return [...groups.values()];
 }
 
+// an answer about a moment that is no longer looked at comes too late
+async function ofThisMoment(path) {
+  const asked = twin(path);
+  const found = await get(asked).catch(() => null);
+  return asked === twin(path) ? found : null;
+}
+
 async function totals() {
-  stats = (await get(twin("/api/stats")).catch(() => null)) ?? stats;
+  stats = (await ofThisMoment("/api/stats")) ?? stats;
   drawSoon();
 }
 on("reset", totals);
 
 async function changes() {
-  const found = await get(twin("/api/changes")).catch(() => null);
+  const found = await ofThisMoment("/api/changes");
   if (!found) return;
   const grouped = folded(found.changes).slice(0, 40);
   fill($("#changes"), grouped.length ? grouped.map(({ one, times }) => h("li", { dataset: { key: one.id } }, time(one.at), one.incident ? h("span.quiet", {}, ` ${one.incident}`) : null, times > 1 ? h("span.quiet", {}, `, ${times} updates`) : null, h("a", { href: one.incident ? `${incidentPage(one.incident)}#${one.id}` : eventPage(one.seq) }, h("span", { class: `tone-${one.notable.tone}` }, MARKS[one.notable.tone] ?? "", one.notable.text)))) : h("li.quiet", { dataset: { key: "none" } }, "Nothing worth saying."));

@@ -2,10 +2,10 @@ import { $, fill, h } from "../dom.js";
 import { post } from "../api.js";
 import { askFor, toast } from "../dialogs.js";
 import { buttons, planButtons } from "../deciding.js";
-import { livePage } from "../page.js";
-import { actor, time, words } from "../format.js";
+import { livePage, titled } from "../page.js";
+import { actor, copyable, time, words } from "../format.js";
 import { ownId, twin } from "../moment.js";
-import { action, agentLink, approvalCard, diagnosis, evidence, facts, plan, timelineItem } from "../parts.js";
+import { acting, action, agentLink, approvalCard, diagnosis, evidence, facts, plan, timelineItem } from "../parts.js";
 import { drawSparks } from "../spark.js";
 import { severity } from "../words.js";
 
@@ -18,17 +18,18 @@ function feedback(verdict, title) {
 
 function draw(found) {
   const one = found.incident;
-  document.title = `${one.id} · Immune`;
+  titled({ name: `${one.id} · Immune` });
   fill($("#incident-head"), h("h1", {}, one.id, ": ", one.diagnosis[0] ? words(one.diagnosis[0].kind) : "looks like nothing known"), facts(
     ["Status", h("strong", {}, one.open ? "open" : `${words(one.outcome)}: ${one.reason}`)],
     ["Severity", [severity(one.severity), ` (${one.severity_why.join("; ")})`]],
     ["Agents", one.agents.slice(0, 20).map((agent, n) => [n ? ", " : "", agentLink(agent)])],
     ["First symptom", time(one.onset_at, { full: true })], ["Noticed", time(one.opened_at, { full: true })],
     one.closed_at ? ["Over", time(one.closed_at, { full: true })] : null,
+    ["Id", copyable(one.id)],
     ["Post-mortem", [h("a", { href: twin(`/api/incidents/${encodeURIComponent(id)}/export`, { format: "md" }) }, "Markdown"), " ", h("a", { href: twin(`/api/incidents/${encodeURIComponent(id)}/export`, { format: "json" }) }, "JSON")]],
   ));
   const may = found.actions;
-  fill($("#actions"), action("False alarm", may.false_alarm, () => feedback("false_alarm", "False alarm")), action("New normal", may.new_normal, () => feedback("new_normal", "New normal")), action("Name the cause", may.cause, () => feedback("cause", "Name the cause")));
+  fill($("#actions"), acting(action("False alarm", may.false_alarm, () => feedback("false_alarm", "False alarm")), action("New normal", may.new_normal, () => feedback("new_normal", "New normal")), action("Name the cause", may.cause, () => feedback("cause", "Name the cause"))));
   fill($("#why"), diagnosis(one), evidence(one), one.ruled_out.length ? h("p.quiet", {}, `Ruled out: ${one.ruled_out.map(words).join(", ")}`) : null, one.changed.map((fact) => h("p", {}, `Changed before: ${words(fact.field)} from ${fact.before || "(none)"} to ${fact.after}`)));
   fill($("#done"), found.approvals.map((request) => approvalCard(request, buttons(request))), found.plans.map((one) => plan(one, ...planButtons(one))), found.containments.map((held) => h("p", { dataset: { key: held.id } }, `${held.level} by ${actor(held.by)} `, time(held.since), held.ended_at ? [" until ", time(held.ended_at)] : ", in force")), found.feedback.map((told) => h("p", {}, `${words(told.verdict)} by ${actor(told.by)}`)));
   drawSparks();

@@ -1,4 +1,5 @@
 import { $, fill } from "../dom.js";
+import { get } from "../api.js";
 import { livePage, empty } from "../page.js";
 import { percent, time, words } from "../format.js";
 import { filterOf } from "../filter.js";
@@ -6,13 +7,26 @@ import { here, setQuery, twin } from "../moment.js";
 import { agentLink, incidentLink, table } from "../parts.js";
 import { severity } from "../words.js";
 
-let rows = [];
+let newest = [];
+let older = [];
+let next = null;
 const filter = $("#filter");
 filter.value = here().get("q") ?? "";
-filter.addEventListener("input", () => { setQuery({ q: filter.value.trim() }); draw(); });
+// what is here already is filtered at once, what is not is asked for when typing stops
+let asking = 0;
+filter.addEventListener("input", () => {
+  setQuery({ q: filter.value.trim() });
+  older = [];
+  draw();
+  clearTimeout(asking);
+  asking = setTimeout(page.again, 200);
+});
 
 function draw() {
+  const first = new Set(newest.map((one) => one.id));
+  const rows = [...newest, ...older.filter((one) => !first.has(one.id))];
   const shown = rows.filter(filterOf(filter.value));
+  $("#more").hidden = !next;
   for (const [id, format] of [["#as-csv", "csv"], ["#as-json", "json"]]) $(id).href = twin("/api/incidents", { format, q: filter.value.trim() });
   fill($("#list"), shown.length ? table({
     caption: "Incidents, open ones first",
@@ -30,4 +44,17 @@ function draw() {
   }) : empty(rows.length ? "No incident fits this filter." : "No incidents yet."));
 }
 
-livePage({ path: () => twin("/api/incidents"), draw: (found) => { rows = found.incidents; draw(); }, into: "#list", concerns: (news) => news.events.some((one) => one.incident) });
+function take(found) {
+  newest = found.incidents;
+  if (!older.length) next = found.next;
+  draw();
+}
+
+$("#more").addEventListener("click", async () => {
+  const found = await get(twin("/api/incidents", { q: filter.value.trim(), after: next }));
+  older.push(...found.incidents);
+  next = found.next;
+  draw();
+});
+
+const page = livePage({ path: () => twin("/api/incidents", { q: filter.value.trim() }), draw: take, into: "#list", concerns: (news) => news.events.some((one) => one.incident) });
