@@ -65,7 +65,9 @@ def main() -> None:
     kept = plan.kept(options.kept or [parts])
     found, rows = kept.found, table(kept.found)
     told = [(one["confidence"], one["right"]) for one in named(found)]
-    run = run_line(kept, options.seed, options.note)
+    asked = [job.name for job in plan.jobs(plan.FULL if options.full else plan.QUICK, options.seed, options.data)]
+    missing = [name for name in dict.fromkeys(asked) if name not in found]
+    run = run_line(kept, options.seed, options.note, missing)
     page.write(options.out / "detection.html", rows, found, seed=options.seed, full=options.full, note=run)
     if options.into:
         changed = markdown.into(options.into, rows, found, run)
@@ -96,13 +98,14 @@ def main() -> None:
     print(f"page: {options.out / 'detection.html'}")
 
 
-def run_line(kept: plan.Kept, seed: int, note: str) -> str:
-    """What was run, in one line: seeds, agent-days, CPU, the digest of the code that was measured."""
+def run_line(kept: plan.Kept, seed: int, note: str, missing: list[str]) -> str:
+    """What was run, in one line: seeds, agent-days, CPU, the digest of the code that was measured, rows that were not."""
     quiet = [p for name, parts in kept.found.items() if name.startswith("quiet") for p in parts]
     codes = " and ".join(kept.codes)
     days, spent = sum(p["days"] for p in quiet), sum(kept.cpu_s.values())
     text = f"Seeds from {seed} on, {days:,.0f} quiet agent-days, {spent:,.0f} CPU seconds, sentinel {codes}"
-    return f"{text}. {note}".strip()
+    left_out = f" Not measured: {', '.join(missing)}." if missing else ""
+    return f"{text}.{left_out} {note}".strip()
 
 
 def show(rows: list[Row]) -> None:

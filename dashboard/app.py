@@ -215,5 +215,6 @@ def _of_router(error: HTTPException) -> Response:
         )
     status = error.code or 500
     if status == 404:
-        return _failed(ProblemError(404, "there is nothing here", field="path", value=request.path, way_out="see /openapi.json"))
+        way_out = "look for it from the fleet" if g.page else "see /openapi.json"
+        return _failed(ProblemError(404, "there is nothing here", field="path", value=request.path, way_out=way_out))
     return _failed(ProblemError(status, error.description or "the request cannot be answered"))

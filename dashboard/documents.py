@@ -10,6 +10,8 @@ from typing import Any
 from dashboard.encoding import encode
 from dashboard.projection import Projection
 from immune.core.events import Envelope, iso
+from immune.core.policy import Policy
+from immune.core.policy_file import policy_keys
 from immune.core.state import AgentState, ApprovalState, IncidentState, PlanState, RunState
 from immune.reports import documents as shared
 from immune.reports.live import happening
@@ -18,7 +20,8 @@ from immune.reports.sentences import rule_of, say
 Document = dict[str, Any]
 US = 1_000_000
 
-SETTLED = ("ended", "withdrawn", "rejected")
+RULES = {f"{section}.{key.name}" if section else key.name: key.metadata.get("why") for section, key, _ in policy_keys(Policy())}
+"""Why each rule of a policy exists, by name."""
 
 
 def severity_of(state: RunState, agent: AgentState) -> float:
@@ -230,6 +233,7 @@ def approval_view(projection: Projection, approval: ApprovalState) -> Document:
     document["confirm"] = approval.subject if lasting else None
     document["reach"] = reach_document(state, approval)
     document["signature"] = signature_of(state, approval)
+    document["rule_why"] = RULES.get(approval.rule)
     return document
 
 

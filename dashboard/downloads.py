@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,10 +16,9 @@ from dashboard.projection import Projection
 from dashboard.routing import Ask, document
 from immune.api.problems import ProblemError
 from immune.core.events import Envelope
-from immune.core.state import IncidentState
+from immune.core.state import IncidentState, RunState
 from immune.reports import documents as shared
 from immune.reports.chronicle import stage_of
-from immune.reports.words import in_words
 
 Document = dict[str, Any]
 DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "\0")
@@ -67,6 +65,9 @@ def cell(value: Any) -> str:
         return guarded(value)
     if isinstance(value, list) and all(isinstance(item, (str, int, float)) for item in value):
         return guarded(" ".join(str(item) for item in value))
+    if isinstance(value, dict) and "id" in value:
+        # a plan or an incident has a list of its own
+        return cell(value["id"])
     return guarded(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
@@ -92,6 +93,11 @@ def staged(envelope: Envelope) -> Document:
     return {**documents.event_document(envelope), "stage": stage or envelope.kind.replace("_", " "), "tone": tone}
 
 
+def _identity(state: RunState, agent_id: str) -> Document:
+    agent = state.agents.get(agent_id)
+    return {"id": agent_id, "type": agent.type if agent else "", "service": agent.service if agent else ""}
+
+
 def incident_story(ask: Ask, projection: Projection) -> Document:
     """Everything about one incident: evidence, decisions, who, effect, course."""
     state, incident = projection.state, incident_of(ask, projection)
@@ -104,7 +110,10 @@ def incident_story(ask: Ask, projection: Projection) -> Document:
         "seq": state.seq,
         "at": shared.when(state.at_us),
         "past": projection.past,
+        "policy_version": state.policy_version,
+        "head": state.head,
         "incident": {**shared.incident_document(incident), "open": incident.open},
+        "agents": [_identity(state, agent_id) for agent_id in incident.agents],
         "feedback": [{"verdict": verdict, "by": by} for verdict, by in incident.feedback],
         "approvals": [documents.approval_view(projection, one) for one in state.approvals.values() if one.incident_id == incident.incident_id],
         "plans": [possible.plan_view(ask, projection, plan) for plan in plans],
@@ -113,69 +122,3 @@ def incident_story(ask: Ask, projection: Projection) -> Document:
         "timeline": [staged(one) for one in own],
         "actions": possible.for_incident(ask, projection, incident.open, any(plan.live for plan in plans)),
     }
-
-
-def post_mortem(story: Document) -> str:
-    """The story of an incident as Markdown, to be carried on by hand."""
-    incident = story["incident"]
-    top = incident["diagnosis"][0] if incident["diagnosis"] else None
-    looks = f"{in_words(top['kind'])} ({top['confidence']:.0%})" if top else "unknown"
-    lines = [
-        f"# Post-mortem: {incident['id']}",
-        "",
-        f"- Run: {_code(story['run_id'])}",
-        f"- Agents: {', '.join(_code(agent) for agent in incident['agents'])}",
-        f"- First symptom: {incident['onset_at']}",
-        f"- Noticed: {incident['opened_at']}",
-        f"- Over: {incident['closed_at'] or 'not yet'} ({in_words(incident['outcome'])}{_because(incident['reason'])})",
-        f"- Severity at its height: {incident['peak_severity']:.1f} of 10 ({_text('; '.join(incident['severity_why']))})",
-        f"- Looked like: {looks}",
-        f"- People who decided: {', '.join(_code(who) for who in story['deciders']) or 'nobody'}",
-        "",
-        "## Evidence",
-        "",
-        "| vital | direction | observed | expected | ratio | evidence in nats | since |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {in_words(one['vital'])} | {one['direction']} | {one['observed']:.4g} | {one['expected']:.4g} "
-        f"| {one['ratio']:.3g} | {one['nats']:.1f} | {one['onset_at']} |"
-        for one in incident["evidence"]
-    ]
-    lines += ["", "## Decisions", ""]
-    lines += [_decision_line(one) for one in story["approvals"]] or ["Nobody was asked."]
-    lines += ["", "## What was done, and its effect", ""]
-    for plan in story["plans"]:
-        steps = ", ".join(f"{in_words(step['action'])} ({step['status']})" for step in plan["steps"])
-        lines.append(f"- {plan['id']}: {steps}; {plan['status']}{', ' + plan['outcome'] if plan['outcome'] else ''}{_because(plan['reason'])}")
-    lines += [
-        f"- {one['id']}: {one['level']} from {one['since']} to {one['ended_at'] or 'now'} ({_text(one['reason'])})" for one in story["containments"]
-    ]
-    lines += ["", "## Timeline", ""]
-    lines += [f"- {one['at']} **{one['stage']}** {_text(one['says'])} ({_code(one['actor'])}, {one['id']})" for one in story["timeline"]]
-    lines += ["", "## What we learn from it", "", "(to be written by people)", ""]
-    return "\n".join(lines)
-
-
-def _decision_line(one: Document) -> str:
-    who = f" by {_code(one['decided_by'])} at {one['decided_at']}" if one["decided_by"] else ""
-    asked = f"{one['id']} asked by {_code(one['requested_by'])} at {one['requested_at']} (rule {_code(one['rule'])})"
-    return f"- {asked}: {one['status']}{who}{_because(one['reason'])}"
-
-
-def _because(reason: str | None) -> str:
-    return f": {_text(reason)}" if reason else ""
-
-
-def _text(text: str) -> str:
-    """Text that Markdown leaves alone: nothing in it becomes markup, a link or HTML."""
-    flat = " ".join(text.split())
-    return "".join("\\" + char if char in "\\`*_{}[]<>()#!|~&" else char for char in flat)
-
-
-def _code(text: str) -> str:
-    """Text as a code span that its own backticks cannot end."""
-    flat = " ".join(text.split())
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", flat)), default=0))
-    pad = " " if "`" in flat else ""
-    return f"{fence}{pad}{flat}{pad}{fence}"

@@ -45,7 +45,9 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """How much of everything: turns, and per turn the agents and ticks of a quiet fleet and the calls of each sparse agent."""
+    """How much of everything: turns, and per turn the agents and ticks of a quiet fleet, the calls of each sparse agent, the share of
+    the fleets with faults, and the sizes of the curve.
+    """
 
     turns: int
     agents: int
@@ -53,12 +55,15 @@ class Size:
     sparse_agents: int
     calls: int
     ideal_runs: int
+    hunts: float
+    sizes: tuple[float, ...]
 
 
-QUICK = Size(turns=1, agents=60, ticks=2400, sparse_agents=200, calls=60, ideal_runs=60)
-FULL = Size(turns=24, agents=300, ticks=7200, sparse_agents=1000, calls=300, ideal_runs=300)
+QUICK = Size(turns=1, agents=60, ticks=1800, sparse_agents=200, calls=60, ideal_runs=60, hunts=0.4, sizes=(1.3, 2.0, 4.0))
+FULL = Size(turns=24, agents=300, ticks=7200, sparse_agents=1000, calls=300, ideal_runs=300, hunts=1.0, sizes=SIZES)
 """24 turns of 25 agent-days are 600 for each healthy scenario with a limit, and 7.2 million calls for each sparse one."""
-HUNTS: tuple[tuple[str, int, Callable[..., dict[str, Any]], tuple[Any, ...]], ...] = (
+Hunt = tuple[str, int, Callable[..., dict[str, Any]], tuple[Any, ...]]
+HUNTS: tuple[Hunt, ...] = (
     ("strong 900", 7, strong, (900,)),
     ("strong 60", 10, strong, (60,)),
     ("strong tasks", 4, strong, (900, "tasks")),
@@ -76,7 +81,6 @@ HUNTS: tuple[tuple[str, int, Callable[..., dict[str, Any]], tuple[Any, ...]], ..
     ("outage at once", 1, outage, (200, 0.3, 1)),
     ("outage staggered", 1, outage, (200, 0.3, 300)),
     ("outage small", 2, outage, (15, 0.2, 60)),
-    *((f"size {factor:g}", 1, of_size, (factor,)) for factor in SIZES),
 )
 """Rows with faults: how many fleets of each there are in a turn."""
 HUNT_TURNS = 12
@@ -102,6 +106,11 @@ BEGUN_S, UNKNOWN_S = 1.0, 20.0
 ABLATED = ("ar", "gaussian", "tasks_unsaid")
 
 
+def hunts(size: Size) -> tuple[Hunt, ...]:
+    """The rows with faults, and the curve of delay against size."""
+    return (*HUNTS, *((f"size {factor:g}", 1, of_size, (factor,)) for factor in size.sizes))
+
+
 def jobs(size: Size, seed: int, folder: str) -> list[Job]:
     """Everything to run, in order of turns. Fleets of one row have seeds seed, seed + 1, …"""
     out: list[Job] = []
@@ -112,7 +121,8 @@ def jobs(size: Size, seed: int, folder: str) -> list[Job]:
         out.append(Job(name=name, work=work, arguments=arguments, options=options, turn=turn + late))
 
     for turn in range(min(size.turns, HUNT_TURNS)):
-        for name, count, work, arguments in HUNTS:
+        for name, most, work, arguments in hunts(size):
+            count = max(1, round(size.hunts * most))
             for n in range(turn * count, (turn + 1) * count):
                 options = {"beside": turn < BESIDE_TURNS} if work in {strong, slow, slow_in_tasks, drift_over_tasks, boiling} else {}
                 if work is strong:

@@ -13,7 +13,7 @@ from trials.rivals import RiverRules, SimpleRules
 from trials.watching import US, Crossings, blamed, sentinel_over
 
 RIVER_AGENTS, RIVER_S, RULES_S = 8, 1200, 7200
-"""How much of each fleet river's detectors watch, and how long the simple rules: they alarm from the first minutes on."""
+"""How much of each fleet river's detectors watch (at most a quarter of the time), and how long the simple rules."""
 
 
 def quiet(shape: str, seed: int, agents: int, ticks: int, every_s: float = 1.0, *, rivals: bool = False) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def recorded(folder: str, seed: int, agents: int, ticks: int, *, rivals: bool = 
 def watch(fleet: Population, ticks: int, *, rivals: bool, every_s: float = 1.0) -> dict[str, Any]:
     """Crossings of ours over all ticks, of the rivals over as much as they can bear."""
     sentinel = sentinel_over(fleet.roster, fleet.lexicon)
-    ours, rules = Crossings(fleet.n), _Rivals(fleet.n, every_s) if rivals else None
+    ours, rules = Crossings(fleet.n), _Rivals(fleet.n, every_s, ticks) if rivals else None
     causes: set[str] = set()
     on: Counter[str] = Counter()
     where: list[tuple[int, int, str, float]] = []
@@ -64,10 +64,10 @@ def watch(fleet: Population, ticks: int, *, rivals: bool, every_s: float = 1.0) 
 class _Rivals:
     """The rivals beside ours: crossings and alarmed samples per rule, and over how many agent-days and samples."""
 
-    def __init__(self, agents: int, every_s: float) -> None:
+    def __init__(self, agents: int, every_s: float, ticks: int) -> None:
         watched = min(RIVER_AGENTS, agents)
         self.simple, self.river = SimpleRules(agents), RiverRules(watched)
-        self.river_s, self.simple_s = round(RIVER_S * every_s), round(RULES_S * every_s)
+        self.river_s, self.simple_s = min(round(RIVER_S * every_s), ticks // 4), round(RULES_S * every_s)
         self.crossings = {name: Crossings(agents) for name in (*SimpleRules.names, *RiverRules.names)}
         self.exposure = dict.fromkeys(self.crossings, 0.0)
         self.calls = dict.fromkeys(self.crossings, 0)

@@ -9,9 +9,10 @@ import re
 
 from flask import Response
 
-from dashboard.downloads import incident_story, post_mortem
+from dashboard.downloads import incident_story
 from dashboard.encoding import encode
 from dashboard.policies import policy_of
+from dashboard.postmortem import post_mortem
 from dashboard.routing import Ask, Route
 from immune.api.problems import ProblemError
 from immune.reports.from_run import run_page
@@ -25,6 +26,9 @@ def export_incident(ask: Ask) -> Response:
     """An incident as a post-mortem: timeline, evidence, decisions, who, effect. ``?format=md`` or ``json``."""
     wanted = ask.query("format") or "md"
     story = incident_story(ask, ask.projection)
+    # what may be done now is nothing to keep
+    del story["actions"]
+    story["plans"] = [{name: value for name, value in plan.items() if name != "actions"} for plan in story["plans"]]
     if wanted == "json":
         response = Response(encode(story), content_type="application/json")
     elif wanted == "md":

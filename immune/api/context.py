@@ -54,8 +54,8 @@ class Context:
     reader: Callable[[], Journal] | None = None
     """Opens a second, read-only handle on the journal for long reads beside the loop."""
     counters: ApiCounters = field(default_factory=ApiCounters)
-    receipts: OrderedDict[str, tuple[str, int, Document]] = field(default_factory=OrderedDict)
-    """Answers to ingest requests with an idempotency key; in memory, the newest few thousand."""
+    receipts: OrderedDict[str, tuple[str, Document]] = field(default_factory=OrderedDict)
+    """Answers to ingest requests with an idempotency key, and to OTLP exports; in memory, the newest few thousand."""
     login: Login | None = None
     """Where people log in; None where nobody does."""
     surroundings: Callable[[], Mapping[str, Any]] = dict

@@ -36,8 +36,16 @@ class Slot:
 def slot_of(request: web.Request, principal: Principal, command: str, raw: bytes) -> Slot | None:
     """The slot of a request, None without a key. 400 for a key that is none."""
     given = request.headers.get(HEADER)
-    if given is None:
-        return None
+    return None if given is None else _slot(given, request, principal, command, raw)
+
+
+def slot_of_body(request: web.Request, principal: Principal, command: str, raw: bytes) -> Slot:
+    """The slot of a request whose body is its key where it brings none: a sender that repeats itself sends the same bytes."""
+    given = request.headers.get(HEADER)
+    return _slot(f"body {hashlib.blake2b(raw, digest_size=20).hexdigest()}" if given is None else given, request, principal, command, raw)
+
+
+def _slot(given: str, request: web.Request, principal: Principal, command: str, raw: bytes) -> Slot:
     if not 1 <= len(given) <= MAX_KEY_CHARS or not given.isprintable():
         raise ProblemError(400, "not a key", field=HEADER, value=given, way_out=f"1 to {MAX_KEY_CHARS} printable characters")
     parts = (given, principal.actor, request.method, request.path_qs)

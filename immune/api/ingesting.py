@@ -23,22 +23,21 @@ SLICE = 250
 SHOWN = 100
 """Rejections shown in one answer; all are counted."""
 RECEIPTS_KEPT = 5000
+REPLAYED = {"Idempotency-Replayed": "true"}
 
 
 async def take_vitals(call: Call) -> web.StreamResponse:
     """202 with what was accepted and what was not. 403 when an agent speaks for another; 503 when the queue has no room."""
     slot = slot_of(call.request, call.principal, "vitals", call.raw)
-    if slot is not None and (known := _receipt(call, slot)) is not None:
-        return known
+    if slot is not None and (known := receipt_of(call, slot)) is not None:
+        return json_response(known, status=202, headers=REPLAYED)
     rows = parse_samples(call.raw, call.request.content_type, call.context.limits.max_samples_per_request)
     check_speaks_for_itself(call, rows)
     if len(rows) > call.context.inbox.room:
         raise ProblemError(503, "the queue of samples is full", way_out="send them again after the next tick", headers={"Retry-After": "1"})
     document = await offer_rows(call, rows)
     if slot is not None:
-        call.context.receipts[slot.key] = (slot.print, 202, document)
-        while len(call.context.receipts) > RECEIPTS_KEPT:
-            call.context.receipts.popitem(last=False)
+        keep_receipt(call, slot, document)
     return json_response(document, status=202)
 
 
@@ -59,13 +58,21 @@ async def offer_rows(call: Call, rows: Sequence[object]) -> Document:
     return document
 
 
-def _receipt(call: Call, slot: Slot) -> web.Response | None:
+def receipt_of(call: Call, slot: Slot) -> Document | None:
+    """The answer given before to this key; 422 when it came with another body then."""
     known = call.context.receipts.get(slot.key)
     if known is None:
         return None
     check_print(slot, known[0])
     call.context.counters.replayed += 1
-    return json_response(known[2], status=known[1], headers={"Idempotency-Replayed": "true"})
+    return known[1]
+
+
+def keep_receipt(call: Call, slot: Slot, document: Document) -> None:
+    """Remember an answer; the oldest is forgotten."""
+    call.context.receipts[slot.key] = (slot.print, document)
+    while len(call.context.receipts) > RECEIPTS_KEPT:
+        call.context.receipts.popitem(last=False)
 
 
 def check_speaks_for_itself(call: Call, rows: Sequence[object]) -> None:

@@ -2,107 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from immune.core.commands import Principal, Role
 from immune.core.decision import Decision, Rules
 from immune.core.events import Envelope, Level
 from immune.core.state import AgentState, ApprovalState, ContainmentState, IncidentState, PlanState, RunState, TaskState
-from immune.ports import Bound, Desk, Journal, Telemetry
+from immune.hosting import Hosted, Received
+from immune.ports import Journal, Telemetry
 
 Document = dict[str, Any]
 Signal = Literal["traces", "metrics"]
 
 
-class Counted(Protocol):
-    """What the engine counts of itself."""
-
-    @property
-    def ticks(self) -> int:
-        """Ticks done."""
-        ...
-
-    @property
-    def ticks_skipped(self) -> int:
-        """Ticks that came too late."""
-        ...
-
-    @property
-    def samples(self) -> int:
-        """Samples scored."""
-        ...
-
-    @property
-    def lag_us(self) -> int:
-        """How late the newest tick was."""
-        ...
-
-    @property
-    def rejected(self) -> Mapping[str, int]:
-        """Samples turned away at the tick, by reason."""
-        ...
-
-
-class Account(Protocol):
-    """Where samples are on their way to the telemetry store."""
-
-    @property
-    def accepted(self) -> int:
-        """Taken at the tick."""
-        ...
-
-    @property
-    def stored(self) -> int:
-        """In the store."""
-        ...
-
-    @property
-    def waiting(self) -> int:
-        """On their way."""
-        ...
-
-    @property
-    def dropped(self) -> int:
-        """Lost."""
-        ...
-
-
-class Measurements(Protocol):
-    """The way to the telemetry store."""
-
-    def account(self) -> Account:
-        """The exact account so far."""
-        ...
-
-
-class Refusals(Protocol):
-    """What the journal did not take."""
-
-    @property
-    def refused(self) -> int:
-        """Refused appends."""
-        ...
-
-
-class Host(Protocol):
+class Host(Hosted, Protocol):
     """The engine as the API sees it."""
 
     rules: Rules
 
     @property
-    def run_id(self) -> str:
-        """The run."""
-        ...
-
-    @property
     def period_us(self) -> int:
         """Time from tick to tick."""
-        ...
-
-    @property
-    def state(self) -> RunState:
-        """What is true now."""
         ...
 
     @property
@@ -111,51 +32,12 @@ class Host(Protocol):
         ...
 
     @property
-    def counters(self) -> Counted:
-        """What it counts."""
-        ...
-
-    @property
-    def trouble(self) -> str:
-        """Why the journal cannot be written; empty while it can."""
-        ...
-
-    @property
-    def outage(self) -> Refusals:
-        """What the journal did not take."""
-        ...
-
-    @property
-    def queue(self) -> Measurements:
-        """The way to the telemetry store."""
-        ...
-
-    @property
-    def journal(self) -> Journal:
-        """The ledger."""
-        ...
-
-    @property
     def telemetry(self) -> Telemetry:
         """The measurements."""
         ...
 
-    @property
-    def desk(self) -> Desk:
-        """Roster, lexicon, schema."""
-        ...
-
-    @property
-    def listeners(self) -> list[Callable[[Sequence[Envelope], Any], None]]:
-        """Called with what was appended, after each tick and each command."""
-        ...
-
     def confirm(self) -> None:
         """Return while this daemon is the writer of its run. Raises FencedError."""
-        ...
-
-    def bounds(self) -> Sequence[Bound]:
-        """How full everything is that outsiders could fill."""
         ...
 
     def count_rejected(self, rejected: Mapping[str, int]) -> None:
@@ -191,35 +73,6 @@ class Away(Protocol):
         ...
 
 
-class InboxCounts(Protocol):
-    """The account of the inbox, in samples."""
-
-    @property
-    def offered(self) -> int:
-        """What came."""
-        ...
-
-    @property
-    def accepted(self) -> int:
-        """What was taken."""
-        ...
-
-    @property
-    def delivered(self) -> int:
-        """What the engine has fetched."""
-        ...
-
-    @property
-    def enrolled(self) -> int:
-        """Agents that came in this way."""
-        ...
-
-    @property
-    def rejected(self) -> Mapping[str, int]:
-        """What was turned away, by reason."""
-        ...
-
-
 class Export(Protocol):
     """An OTLP export request that was read; its length is of spans or points."""
 
@@ -228,12 +81,12 @@ class Export(Protocol):
         """Spans or points that could not be read."""
         ...
 
-    def rows(self, speaker: str = "") -> Sequence[Mapping[str, object]]:
-        """Its samples, in order of time; `speaker` is who is meant where nothing names an agent. To be asked once."""
+    def agents(self, speaker: str = "") -> Collection[str]:
+        """Whom it speaks of, tools and all."""
         ...
 
-    def answer(self, refused: int, why: str) -> bytes:
-        """What its sender is told, in its own encoding."""
+    def rows(self, speaker: str = "") -> Sequence[Mapping[str, object]]:
+        """Its samples, in order of time; `speaker` is who is meant where nothing names an agent. To be asked once."""
         ...
 
     def __len__(self) -> int: ...
@@ -246,23 +99,17 @@ class Otlp(Protocol):
         """An export request. Raises InputError for what is none."""
         ...
 
+    def answer(self, signal: Signal, media_type: str, refused: int, why: str) -> bytes:
+        """What its sender is told, in its own encoding."""
+        ...
 
-class Inbox(Protocol):
+
+class Inbox(Received, Protocol):
     """Where reported samples wait for the next tick."""
 
     @property
     def otlp(self) -> Otlp | None:
         """What reads OTLP for it; None while nothing is taken."""
-        ...
-
-    @property
-    def counts(self) -> InboxCounts:
-        """The account."""
-        ...
-
-    @property
-    def waiting(self) -> int:
-        """Samples that wait."""
         ...
 
     @property

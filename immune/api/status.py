@@ -19,7 +19,7 @@ from immune.ports import Bound
 
 US = 1_000_000
 NEARLY_FULL = 0.9
-FULL_IS_FINE = ("state.", "webhook.", "process.", "mirror.", "executor.")
+FULL_IS_FINE = ("state.", "webhook.", "process.", "mirror.", "executor.", "otlp.")
 
 
 async def show_status(call: Call) -> web.StreamResponse:

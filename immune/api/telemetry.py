@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from immune.api.ingesting import check_speaks_for_itself, offer_rows
+from immune.api.idempotency import slot_of_body
+from immune.api.ingesting import REPLAYED, check_speaks_for_itself, keep_receipt, offer_rows, receipt_of
 from immune.api.problems import ProblemError
 from immune.api.routing import REPORTERS, Call, Route
-from immune.api.seams import Otlp, Signal
+from immune.api.seams import Document, Otlp, Signal
 
 MEDIA_TYPES = ("application/x-protobuf", "application/json")
 WAY_OUT = "the queue empties with the next tick; exporters try again by themselves"
@@ -31,25 +32,34 @@ async def _take(call: Call, signal: Signal) -> web.StreamResponse:
     if media_type not in MEDIA_TYPES:
         wanted = " or ".join(MEDIA_TYPES)
         raise ProblemError(415, "this media type is not taken", field="Content-Type", value=media_type, way_out=f"send {wanted}")
-    otlp = _door(call)
-    export = otlp.read(signal, call.raw, media_type)
+    slot = slot_of_body(call.request, call.principal, signal, call.raw)  # exporters repeat what was not answered in time
+    known = receipt_of(call, slot)
+    if known is not None:
+        return _answer(call, signal, known, REPLAYED)
+    export = _door(call).read(signal, call.raw, media_type)
     limit = call.context.limits.max_samples_per_request
     if len(export) > limit:
         raise ProblemError(413, f"more than {limit} spans or points at once", field="body", value=len(export), way_out="export smaller batches")
     if len(export) > call.context.inbox.room:
         raise _full()
     agent = call.principal.name if call.principal.role == "agent" else ""
+    check_speaks_for_itself(call, [{"agent": named} for named in export.agents(agent)])
     rows = export.rows(agent)
-    check_speaks_for_itself(call, rows)
     told = await offer_rows(call, rows)
     refused = len(rows) - told["accepted"] + export.bad
-    body = export.answer(refused, _why(told["rejected"], export.bad))
-    return web.Response(body=body, content_type=media_type)
+    document: Document = {"refused": refused, "why": _why(told["rejected"], export.bad)}
+    keep_receipt(call, slot, document)
+    return _answer(call, signal, document)
+
+
+def _answer(call: Call, signal: Signal, document: Document, headers: dict[str, str] | None = None) -> web.Response:
+    media_type = call.request.content_type
+    return web.Response(body=_door(call).answer(signal, media_type, document["refused"], document["why"]), content_type=media_type, headers=headers)
 
 
 def _door(call: Call) -> Otlp:
     otlp = call.context.inbox.otlp
-    if otlp is None or not call.context.inbox.room:
+    if otlp is None:
         raise _full()
     return otlp
 
@@ -65,7 +75,7 @@ def _why(rejected: list[dict[str, str]], bad: int) -> str:
 
 def _route(path: str, summary: str) -> Route:
     handler = take_traces if path == "/v1/traces" else take_metrics
-    return Route(method="POST", path=path, handler=handler, summary=summary, roles=REPORTERS, command="vitals", body="otlp", keyed=False)
+    return Route(method="POST", path=path, handler=handler, summary=summary, roles=REPORTERS, command="vitals", body="otlp")
 
 
 ROUTES: tuple[Route, ...] = (

@@ -70,7 +70,7 @@ def _not_finite(word: str) -> float:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_not_finite)
-_scan = _DECODER.scan_once
+_scan = json.scanner.make_scanner(_DECODER)
 
 
 def build(cls: type[D], content: Any) -> D:

@@ -8,7 +8,7 @@ is naive Bayes over these signatures against one alternative, `unknown`, under w
              + size, shape, lead and fact terms (each bounded, in nats, 0 where nothing is known)
 
 d_s is the direction of the strongest evidence of the stream and a_s, its loudness, is how far it stands out, from 0 to 1:
-``nats^3 / (nats^3 + 5^3) * (nats / largest nats)^0.2``. Symptoms of one infection are not independent, so scores are
+``nats^3 / (nats^3 + 6^3) * (nats / largest nats)^0.2``. Symptoms of one infection are not independent, so scores are
 divided by `TEMPERATURE` before the softmax that makes confidences; they sum to 1 with `unknown`. Where no signature beats
 `unknown`, unknown is the answer, rather than a wrong guess. The constants were set by hand, on drawn pictures and on how vitals
 depend on each other; none was fitted to simulated fleets, but for `TEMPERATURE`, which a reliability table set (docs/sentinel.md).
@@ -25,7 +25,7 @@ from immune.core.signature import ANY_STREAM, UNKNOWN, Differential, FactHint, H
 
 __all__ = ["ANY_STREAM", "UNKNOWN", "Differential", "FactHint", "Hypothesis", "Infection", "Symptom", "differential", "loudness"]
 
-LOUD_NATS = 5.0
+LOUD_NATS = 6.0
 OF_TASKS = "task_"
 """Figures of whole tasks repeat what the samples say, later: they name a kind only where no sample does."""
 NATS_MAX = 1e6
@@ -39,6 +39,8 @@ UNKNOWN_PRIOR = math.log(1.5)
 UNKNOWN_SIZE = (math.log(2.5), 0.9)
 TEMPERATURE = 0.7
 SHOWN_CONFIDENCE = 0.02
+MOST_CONFIDENT = 0.99
+"""Of some hundred findings nobody can learn that a kind is right oftener than this."""
 TEXT_MAX = 40
 
 
@@ -102,13 +104,13 @@ def differential(
     ranked = sorted(kept, key=lambda pair: (-pair[0], pair[1].kind))
     ruled_out += [(verdict.kind, _improbable(verdict)) for share, verdict in zip(shares, standing, strict=True) if (share, verdict) not in kept]
     return Differential(
-        hypotheses=tuple(_hypothesis(share / total, verdict) for share, verdict in ranked),
+        hypotheses=tuple(_hypothesis(share, verdict) for share, verdict in _never_sure([(share / total, verdict) for share, verdict in ranked])),
         ruled_out=tuple(sorted(ruled_out)),
     )
 
 
 def loudness(nats: float, loudest_nats: float) -> float:
-    """How far evidence stands out, 0 to 1: ``nats^3 / (nats^3 + 5^3) * (nats / loudest)^0.2``.
+    """How far evidence stands out, 0 to 1: ``nats^3 / (nats^3 + 6^3) * (nats / loudest)^0.2``.
 
     The first factor says that a few nats are what healthy streams reach now and then; the second that beside a stream
     of 200 nats one of 6 is a side effect.
@@ -304,6 +306,16 @@ def _unknown(case: _Case, *, nothing_else: bool) -> _Verdict:
     what = tuple(_told(seen.item) for seen in case.seen.values() if seen.loudness >= LOUD_ENOUGH)
     against = () if nothing_else else ("a known kind may explain it",)
     return _Verdict(kind=UNKNOWN, score=prior, evidence_for=what, evidence_against=against)
+
+
+def _never_sure(ranked: list[tuple[float, _Verdict]]) -> list[tuple[float, _Verdict]]:
+    """At most `MOST_CONFIDENT` for the first; what is taken off goes to unknown, and where unknown leads to the kinds (or to those not listed)."""
+    first, verdict = ranked[0]
+    rest = first - MOST_CONFIDENT
+    if rest <= 0:
+        return ranked
+    heir = next((index for index, (_, other) in enumerate(ranked) if index and UNKNOWN in (other.kind, verdict.kind)), 0)
+    return [(MOST_CONFIDENT if index == 0 else share + rest * (index == heir), other) for index, (share, other) in enumerate(ranked)]
 
 
 def _softmax(scores: Sequence[float]) -> list[float]:

@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import Any, ClassVar, Literal
 
 from immune.core import codec
+from immune.core.forms import reader
 from immune.errors import InputError, JournalBrokenError, SchemaTooNewError
 
 GENESIS = "0" * 64
@@ -229,7 +230,7 @@ def read_event(kind: str, schema: int, body: bytes) -> Event:
     while schema < cls.schema:
         content = UPCASTERS[kind, schema](content)
         schema += 1
-    return codec.build(cls, content)
+    return reader(cls)(content)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import Any
 from immune.core import codec
 from immune.core import events as ev
 from immune.core.codec import changed
-from immune.core.events import Envelope, Event
+from immune.core.events import Envelope, Event, read_event
 from immune.core.fold_acts import ACTS, desired_level
 from immune.core.forgetting import GROWING, forget_ended
 from immune.core.forms import maker
@@ -27,13 +27,14 @@ _agent, _incident = maker(AgentState), maker(IncidentState)
 def fold(state: RunState, envelopes: Iterable[Envelope]) -> RunState:
     """The state after these events. Copies its dicts once per call, so fold in batches."""
     draft = StateDraft(state)
-    last = None
+    last, bounded = None, state.keep > 0
     for last in envelopes:
-        event = last.event()
-        apply = HANDLERS.get(type(event))
+        event = read_event(last.kind, last.schema, last.body)
+        kind = type(event)
+        apply = HANDLERS.get(kind)
         if apply is not None:
             apply(draft, last, event)
-            if type(event) in GROWING:
+            if bounded and kind in GROWING:
                 forget_ended(draft)
     if last is not None:
         draft.changes.update(run_id=last.run_id, seq=last.seq, at_us=last.at_us, head=last.hash)

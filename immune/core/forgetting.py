@@ -92,7 +92,7 @@ def _trim_first_come(draft: StateDraft, name: str, items: dict[str, T], keep: in
     gone = len(items) - keep
     if gone <= 0:
         return
-    for key in list(items)[:gone]:
+    for key in list(islice(items, gone)):
         del items[key]
     _count(draft, name, gone)
 

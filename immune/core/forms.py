@@ -23,41 +23,58 @@ _ABSENT = object()
 _SCALARS = {str: "str", int: "int", float: "float", bool: "bool"}
 
 
-@cache
+_MAKERS: dict[type, Any] = {}
+_COPIERS: dict[type, Any] = {}
+_READERS: dict[type, Any] = {}
+
+
 def maker(cls: type[D]) -> type[D]:
-    """Makes an instance as the constructor does (by name, or in field order where nothing has a default); typed as the class, so that calls are checked."""
+    """Makes an instance as the constructor does, by name, or in field order where nothing has a default. Typed as the class: calls are checked."""
+    found: type[D] = _MAKERS.get(cls) or _MAKERS.setdefault(cls, _write_maker(cls))
+    return found
+
+
+def copier(cls: type[D]) -> Callable[[D, Mapping[str, Any]], D]:
+    """Copies an instance with other values in some fields. The copy raises AttributeError for a field that there is not."""
+    found: Callable[[D, Mapping[str, Any]], D] = _COPIERS.get(cls) or _COPIERS.setdefault(cls, _write_copier(cls))
+    return found
+
+
+def reader(cls: type[D]) -> Callable[[Any], D]:
+    """Reads a parsed JSON object. Raises InputError when a field is missing or of another type; unknown keys are ignored."""
+    found: Callable[[Any], D] = _READERS.get(cls) or _READERS.setdefault(cls, _write_reader(cls))
+    return found
+
+
+def _write_maker(cls: Any) -> Any:
     names, arguments, known = [], [], _known(cls)
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+    for field in dataclasses.fields(cls):
         default = _default(field)
         known[f"default_{field.name}"] = default
         arguments.append(field.name if default is None else f"{field.name}=absent")
         names.append(field.name if default is None else f"default_{field.name}() if {field.name} is absent else {field.name}")
     star = "*, " if any("=" in one for one in arguments) else ""
     sets = [f"made.{argument.partition('=')[0]} = {name}" for argument, name in zip(arguments, names, strict=True)]
-    return _compiled(cls, f"{star}{', '.join(arguments)}", sets, known)  # type: ignore[return-value]
+    return _compiled(f"{star}{', '.join(arguments)}", sets, known)
 
 
-@cache
-def copier(cls: type[D]) -> Callable[[D, Mapping[str, Any]], D]:
-    """Copies an instance with other values in some fields. The copy raises AttributeError for a field that there is not."""
-    sets = [f"made.{field.name} = old.{field.name}" for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    return _compiled(cls, "old, changes", [*sets, "for name, value in changes.items():", "    put(made, name, value)"], _known(cls))
+def _write_copier(cls: Any) -> Any:
+    sets = [f"made.{field.name} = old.{field.name}" for field in dataclasses.fields(cls)]
+    return _compiled("old, changes", [*sets, "for name, value in changes.items():", "    put(made, name, value)"], _known(cls))
 
 
-@cache
-def reader(cls: type[D]) -> Callable[[Any], D]:
-    """Reads a parsed JSON object. Raises InputError when a field is missing or of another type; unknown keys are ignored."""
+def _write_reader(cls: Any) -> Any:
     hints, known = get_type_hints(cls), _known(cls)
     known |= {"error": InputError, "strings": {str}}
     lines = ["if type(content) is not dict:", f'    raise error("cannot read {cls.__name__}: expected an object", value=content)', "try:"]
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+    for field in dataclasses.fields(cls):
         lines += [f"    {line}" for line in _reading(field, hints[field.name], known)]
     lines += ["except KeyError as missing:", "    name = missing.args[0]"]
     lines += [f'    raise error(f"cannot read {cls.__name__}: {{name}} is missing", field=name) from None']
-    return _compiled(cls, "content", lines, known)
+    return _compiled("content", lines, known)
 
 
-def _compiled(cls: type, arguments: str, lines: list[str], known: dict[str, Any]) -> Any:
+def _compiled(arguments: str, lines: list[str], known: dict[str, Any]) -> Any:
     body = "\n".join(f"    {line}" for line in ["made = twin()", *lines, "made.__class__ = cls", "return made"])
     exec(f"def write_out({arguments}):\n{body}\n", known)  # noqa: S102 - as dataclasses does: our own field names, and nothing else
     return known["write_out"]
@@ -121,7 +138,7 @@ def value_reader(hint: Any) -> Reader:
     if origin is Literal:
         return _word_reader(inner)
     if dataclasses.is_dataclass(hint):
-        read_object = reader(hint)  # type: ignore[arg-type]
+        read_object = reader(hint)
         return lambda value, name: read_object(value)
     return _scalar_reader(hint)
 
@@ -140,8 +157,10 @@ def _strings_reader() -> Reader:
 
 def _list_reader(hint: Any) -> Reader:
     if dataclasses.is_dataclass(hint):
-        read_object = reader(hint)  # type: ignore[arg-type]
-        return lambda value, name: tuple([read_object(item) for item in value]) if type(value) is list else _as_list(value, name, _same)
+        read_object = reader(hint)
+        return lambda value, name: (
+            tuple([read_object(item) for item in value]) if type(value) is list else _as_list(value, name, lambda item, name: item)
+        )
     read_item = value_reader(hint)
     return lambda value, name: _as_list(value, name, read_item)
 
@@ -150,10 +169,6 @@ def _as_list(value: Any, name: str, read_item: Reader) -> tuple[Any, ...]:
     if not isinstance(value, list):
         raise InputError("expected a list", field=name, value=value)
     return tuple([read_item(item, name) for item in value])
-
-
-def _same(value: Any, name: str) -> Any:
-    return value
 
 
 def _row_reader(readers: tuple[Reader, ...]) -> Reader:

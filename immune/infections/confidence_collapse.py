@@ -6,7 +6,7 @@ INFECTION = Infection(
     kind="confidence_collapse",
     summary="Confidence down, and nothing else.",
     symptoms=(
-        Symptom(vital="confidence", direction="down", required=True, often=0.98),
+        Symptom(vital="confidence", direction="down", required=True, often=0.98, ratio=0.4, spread=0.45),
         Symptom(vital="output_tokens", direction="down", often=0.1),
         Symptom(vital="errors", direction="up", often=0.1),
     ),

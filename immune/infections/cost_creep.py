@@ -7,7 +7,7 @@ INFECTION = Infection(
     summary="Cost per token up while tokens stay normal.",
     symptoms=(
         Symptom(vital="cost_per_token", direction="up", required=True, often=0.75),
-        Symptom(vital="cost_usd", direction="up", required=True, often=0.65),
+        Symptom(vital="cost_usd", direction="up", often=0.65),
     ),
     against=(
         Symptom(vital="output_tokens", direction="up"),

@@ -7,7 +7,7 @@ INFECTION = Infection(
     summary="Latency up, and up per output token: the same work takes longer, and costs the same.",
     symptoms=(
         Symptom(vital="latency_ms", direction="up", required=True, often=0.97, ratio=3.5, spread=0.5),
-        Symptom(vital="latency_per_output_token", direction="up", often=0.8, weight=0.6),
+        Symptom(vital="latency_per_output_token", direction="up", required=True, often=0.8, weight=0.6),
         Symptom(vital="retries", direction="up", often=0.12),
         Symptom(vital="errors", direction="up", often=0.12),
     ),

@@ -4,13 +4,15 @@ from immune.core.diagnosis import FactHint, Infection, Symptom
 
 INFECTION = Infection(
     kind="prompt_drift",
-    summary="Output about half as long again as normal, or about as much shorter; everything else follows in proportion.",
+    summary="Output about half as long again as normal, or about as much shorter; all else follows in proportion, or stays.",
     symptoms=(
         Symptom(vital="output_tokens", direction="up", required=True, often=0.65, ratio=1.6, spread=0.22),
         Symptom(vital="output_tokens", direction="down", required=True, often=0.25, ratio=0.62, spread=0.3),
         Symptom(vital="cost_usd", direction="up", often=0.6),
         Symptom(vital="latency_ms", direction="up", often=0.55),
         Symptom(vital="cost_per_token", direction="up", often=0.3, weight=0.6),
+        Symptom(vital="cost_per_token", direction="down", often=0.3, weight=0.6),
+        Symptom(vital="latency_per_output_token", direction="down", often=0.4, weight=0.6),
         Symptom(vital="cost_usd", direction="down", often=0.2),
         Symptom(vital="latency_ms", direction="down", often=0.2),
         Symptom(vital="confidence", direction="down", often=0.05),

@@ -1,4 +1,4 @@
-"""The agent writes far more than it used to: rambling, no stop condition, a runaway output limit."""
+"""The agent writes (or reads) far more than it used to: rambling, no stop condition, a runaway output limit."""
 
 from immune.core.diagnosis import Infection, Symptom
 
@@ -13,7 +13,7 @@ INFECTION = Infection(
         Symptom(vital="latency_per_output_token", direction="down", often=0.35, weight=0.6),
         Symptom(vital="context_tokens", direction="up", often=0.35),
         Symptom(vital="context_growth", direction="up", often=0.35, weight=0.6),
-        Symptom(vital="input_tokens", direction="up", often=0.35),
+        Symptom(vital="input_tokens", direction="up", required=True, often=0.35),
     ),
     against=(
         Symptom(vital="latency_per_output_token", direction="up"),

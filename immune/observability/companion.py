@@ -101,6 +101,9 @@ class OtelCompanion:
 
     async def run(self) -> None:
         """Look for new events and due metrics every second, until cancelled."""
+        self._under_way = True
+        await self.courier.send(self._warm_up)  # importing the SDK takes as long as all that a stop has time for
+        self._under_way = False
         while True:
             more = await self.step()
             # catching up with a long journal must not keep the loop from its ticks
@@ -189,6 +192,10 @@ class OtelCompanion:
         else:
             self._failed()
         return arrived
+
+    def _warm_up(self) -> bool:
+        self._open_sink()
+        return True
 
     def _open_sink(self) -> Sink:
         """On the courier's thread."""

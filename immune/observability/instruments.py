@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from immune import __version__
-from immune.observability.look import US, ApiSide, Inbox, Look
+from immune.hosting import Received
+from immune.observability.look import US, ApiSide, Look
 
 Kind = Literal["counter", "updowncounter", "gauge"]
 Readings = Mapping[tuple[str, ...], float]
@@ -92,7 +93,7 @@ def _companions_say(look: Look) -> Readings:
     return {(name, key): value for name, key, value in numbers if isinstance(value, int | float)}
 
 
-def _inbox(read: Callable[[Inbox], Readings]) -> Callable[[Look], Readings]:
+def _inbox(read: Callable[[Received], Readings]) -> Callable[[Look], Readings]:
     return lambda look: {} if look.inbox is None else read(look.inbox)
 
 

@@ -6,170 +6,24 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 from immune.core import acts
 from immune.core.events import LEVELS, Envelope
 from immune.core.state import ApprovalState, RunState
 from immune.core.vitals import SampleBatch
-from immune.ports import Bound, Companion, Desk, Journal
+from immune.hosting import Account, Hosted, Received, Refusals
+from immune.ports import Bound, Companion
 
 US = 1_000_000
 
 
-class Counted(Protocol):
-    """What the engine counts of itself since the process began."""
-
-    @property
-    def ticks(self) -> int:
-        """Ticks done."""
-        ...
-
-    @property
-    def ticks_skipped(self) -> int:
-        """Ticks that came too late."""
-        ...
-
-    @property
-    def samples(self) -> int:
-        """Samples scored."""
-        ...
-
-    @property
-    def lag_us(self) -> int:
-        """How late the newest tick was."""
-        ...
-
-    @property
-    def rejected(self) -> Mapping[str, int]:
-        """Samples turned away at the tick, by reason."""
-        ...
-
-
-class Account(Protocol):
-    """Where samples are on their way to the telemetry store."""
-
-    @property
-    def stored(self) -> int:
-        """In the store."""
-        ...
-
-    @property
-    def waiting(self) -> int:
-        """On their way."""
-        ...
-
-    @property
-    def dropped(self) -> int:
-        """Lost."""
-        ...
-
-
-class Measurements(Protocol):
-    """The way to the telemetry store."""
-
-    def account(self) -> Account:
-        """The exact account so far."""
-        ...
-
-
-class Refusals(Protocol):
-    """Whatever counts what it did not take."""
-
-    @property
-    def refused(self) -> int:
-        """Refused so far."""
-        ...
-
-
-class Host(Protocol):
+class Host(Hosted, Protocol):
     """The engine as the instruments see it."""
-
-    @property
-    def run_id(self) -> str:
-        """The run."""
-        ...
-
-    @property
-    def state(self) -> RunState:
-        """What is true now."""
-        ...
-
-    @property
-    def counters(self) -> Counted:
-        """What it counts."""
-        ...
-
-    @property
-    def trouble(self) -> str:
-        """Why the journal cannot be written; empty while it can."""
-        ...
-
-    @property
-    def outage(self) -> Refusals:
-        """What the journal did not take."""
-        ...
-
-    @property
-    def queue(self) -> Measurements:
-        """The way to the telemetry store."""
-        ...
-
-    def bounds(self) -> Sequence[Bound]:
-        """How full everything is that outsiders could fill."""
-        ...
-
-    @property
-    def desk(self) -> Desk:
-        """Roster, lexicon, schema."""
-        ...
 
     @property
     def sample_taps(self) -> list[Callable[[int, SampleBatch], None]]:
         """Called with every tick's accepted samples."""
-        ...
-
-    @property
-    def journal(self) -> Journal:
-        """The ledger."""
-        ...
-
-    @property
-    def listeners(self) -> list[Callable[[Sequence[Envelope], Any], None]]:
-        """Called with what was appended, after each tick and each command."""
-        ...
-
-
-class InboxCounts(Protocol):
-    """The account of reported samples."""
-
-    @property
-    def accepted(self) -> int:
-        """Taken."""
-        ...
-
-    @property
-    def enrolled(self) -> int:
-        """Agents that came in this way."""
-        ...
-
-    @property
-    def rejected(self) -> Mapping[str, int]:
-        """Turned away, by reason."""
-        ...
-
-
-class Inbox(Protocol):
-    """Where reported samples wait for the next tick."""
-
-    @property
-    def counts(self) -> InboxCounts:
-        """The account."""
-        ...
-
-    @property
-    def waiting(self) -> int:
-        """Samples that wait."""
         ...
 
 
@@ -271,7 +125,7 @@ class Look:
     """Everything at one moment. Made, read and thrown away on the engine's own loop; no instrument changes anything."""
 
     engine: Host
-    inbox: Inbox | None
+    inbox: Received | None
     api: ApiSide | None
     companions: Sequence[Companion]
     tallies: Tallies

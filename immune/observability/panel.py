@@ -12,10 +12,11 @@ from typing import Any
 from immune.core.events import Envelope
 from immune.core.state import RunState
 from immune.core.vitals import SampleBatch
+from immune.hosting import Received
 from immune.observability.distributions import Distribution, Example, Series
 from immune.observability.genai import FleetMeter
 from immune.observability.instruments import HISTOGRAMS, INSTRUMENTS
-from immune.observability.look import ApiSide, Host, Inbox, Look, Tallies
+from immune.observability.look import ApiSide, Host, Look, Tallies
 from immune.observability.prometheus import expose
 from immune.observability.snapshot import Snapshot
 from immune.observability.story import Moment, Story
@@ -36,7 +37,7 @@ MEASURED = {
 class Sides:
     """What stands beside the engine; filled in as the daemon is put together."""
 
-    inbox: Inbox | None = None
+    inbox: Received | None = None
     api: ApiSide | None = None
     companions: Sequence[Companion] = field(default_factory=tuple)
 
@@ -44,7 +45,7 @@ class Sides:
 class Panel:
     """All instruments of one engine. Made after the engine was opened, before its first tick."""
 
-    def __init__(self, engine: Host, clock: Clock, *, inbox: Inbox | None = None) -> None:
+    def __init__(self, engine: Host, clock: Clock, *, inbox: Received | None = None) -> None:
         self.engine = engine
         self.clock = clock
         self.sides = Sides(inbox=inbox)

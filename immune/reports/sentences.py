@@ -5,7 +5,7 @@ from __future__ import annotations
 from immune.core import events as ev
 from immune.core.events import Envelope, Event
 from immune.reports.sentences_acting import LEVEL_WORDS, say_acting
-from immune.reports.words import in_words
+from immune.reports.words import in_words, sure
 
 
 def say(envelope: Envelope) -> str:
@@ -85,4 +85,4 @@ def _evidence(notes: tuple[ev.EvidenceNote, ...]) -> str:
 
 
 def _looks(diagnosis: tuple[ev.HypothesisNote, ...]) -> str:
-    return f"looks like {in_words(diagnosis[0].kind)} ({diagnosis[0].confidence:.0%})" if diagnosis else "cause unknown"
+    return f"looks like {in_words(diagnosis[0].kind)} ({sure(diagnosis[0].confidence)})" if diagnosis else "cause unknown"

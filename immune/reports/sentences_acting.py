@@ -203,8 +203,8 @@ def _telling(envelope: Envelope, event: Event) -> str | None:
 
 
 def clock(at_us: int) -> str:
-    """``14:03:05`` UTC."""
-    return iso(at_us)[11:19]
+    """``14:03:05 UTC``: whoever reads it may be anywhere."""
+    return f"{iso(at_us)[11:19]} UTC"
 
 
 def _more(text: str) -> str:

@@ -32,8 +32,13 @@ def incident_who(incident: IncidentState) -> str:
     return f"across the fleet ({many})" if incident.scope == "fleet" else f"same {cohort_words(incident.cohort)} ({many})"
 
 
+def sure(confidence: float) -> str:
+    """``91 %``; nobody is a hundred percent sure of anything, or sure that something cannot be."""
+    return "> 99 %" if confidence > 0.99 else "< 1 %" if 0 < confidence < 0.01 else f"{100 * confidence:.0f} %"
+
+
 def looks_like(kinds: Sequence[tuple[str, float]]) -> str:
     """The first line of a differential: ``token explosion, 91 %``; ``unknown`` stands alone."""
     if not kinds or kinds[0][0] == "unknown":
         return "unknown"
-    return f"{in_words(kinds[0][0])}, {100 * kinds[0][1]:.0f} %"
+    return f"{in_words(kinds[0][0])}, {sure(kinds[0][1])}"

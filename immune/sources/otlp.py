@@ -96,6 +96,10 @@ class OtlpTranslator:
         """An export request. Raises InputError for what is none."""
         return Request(self, read_export(signal, raw, media_type))
 
+    def answer(self, signal: Signal, media_type: str, refused: int, why: str) -> bytes:
+        """What its sender is told, in its own encoding."""
+        return answer(signal, media_type, refused, why)
+
     def rows(self, export: Export, speaker: str = "") -> list[Row]:
         """Samples in order of time; `speaker` is who is meant where nothing names an agent, before its service is."""
         told = [self._row_of(span, speaker) for span in sorted(export.spans, key=lambda span: span.end_ns)]
@@ -171,13 +175,14 @@ class Request:
         """Spans or points that could not be read."""
         return self.export.bad
 
+    def agents(self, speaker: str = "") -> set[str]:
+        """Whom it speaks of, tools and all."""
+        told = [one for one in (*self.export.spans, *self.export.points) if _operation(one.attributes)]
+        return {str(_identity(one.attributes, one.resource, speaker)["agent"]) for one in told}
+
     def rows(self, speaker: str = "") -> list[Row]:
         """Its samples; to be asked once, because the translator goes on from there."""
         return self.translator.rows(self.export, speaker)
-
-    def answer(self, refused: int, why: str) -> bytes:
-        """What its sender is told, in its own encoding."""
-        return answer(self.export.signal, self.export.media_type, refused, why)
 
     def __len__(self) -> int:
         return len(self.export)

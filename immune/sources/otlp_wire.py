@@ -57,8 +57,6 @@ class Point:
 class Export:
     """One request: `bad` spans or points could not be read."""
 
-    signal: Signal
-    media_type: str
     spans: tuple[Span, ...] = ()
     points: tuple[Point, ...] = ()
     bad: int = 0
@@ -71,8 +69,6 @@ def read_export(signal: Signal, raw: bytes, media_type: str) -> Export:
     """What an export request says of agents. Raises InputError for what is none."""
     found: Sequence[Span | Point | None] = list(_of_json(signal, raw) if media_type == JSON else _of_protobuf(signal, raw))
     return Export(
-        signal=signal,
-        media_type=media_type,
         spans=tuple(one for one in found if isinstance(one, Span)),
         points=tuple(one for one in found if isinstance(one, Point)),
         bad=sum(one is None for one in found),

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +20,8 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from immune.core.commands import Principal, Role
 from immune.core.events import iso
-from immune.errors import ImmuneError, InputError, RefusedError, StoreUnavailableError, UnknownIdError
-from immune.stores.private import Stamp, file_lock, replace_private, stamp_of
-from immune.stores.sqlite import make_directory, unavailable
+from immune.errors import InputError, RefusedError, UnknownIdError
+from immune.stores.named import NamedRecords
 from immune.stores.tokens import ADMIN, ROLES, check_name
 
 PEOPLE_FILE = "people.json"
@@ -70,11 +67,8 @@ class PeopleStore:
 
     def __init__(self, data_dir: Path, hasher: PasswordHasher | None = None) -> None:
         self.data_dir = data_dir
-        self.broken = ""
-        """Why the file of people cannot be used at this moment; then nobody logs in."""
+        self._file = NamedRecords(self.path, data_dir / LOCK_FILE, "people", _record, _entry)
         self.hasher = hasher or PasswordHasher()
-        self._people: dict[str, PersonRecord] = {}
-        self._stamp: Stamp | None = None
         self._decoy = ""
         self._sessions: OrderedDict[bytes, _Kept] = OrderedDict()
         self._key = secrets.token_bytes(32)
@@ -83,6 +77,11 @@ class PeopleStore:
     def path(self) -> Path:
         """Where the people are."""
         return self.data_dir / PEOPLE_FILE
+
+    @property
+    def broken(self) -> str:
+        """Why the file of people cannot be used at this moment; then nobody logs in."""
+        return self._file.broken
 
     def add(self, name: str, role: str, password: str, at_us: int = 0) -> None:
         """Add a person, or give one another role and password; their sessions end with it.
@@ -94,14 +93,14 @@ class PeopleStore:
             raise InputError("an agent has a token, not a password", field="role", value=role, way_out="one of " + " ".join(PEOPLES_ROLES))
         check_password(password, checked)
         record = PersonRecord(name=checked, role=known, hash=self.hasher.hash(password), created_at=iso(at_us) if at_us else "")
-        with self._changing() as people:
+        with self._file.changing() as people:
             if checked not in people and len(people) >= MAX_PEOPLE:
                 raise RefusedError(f"there are {MAX_PEOPLE} people already", field="name", value=name, way_out="remove some")
             people[checked] = record
 
     def remove(self, name: str) -> None:
         """Let a person in no more; sessions end at once. Raises UnknownIdError, StoreUnavailableError."""
-        with self._changing() as people:
+        with self._file.changing() as people:
             if name not in people:
                 known = ", ".join(sorted(people)[:5]) or "nobody yet"
                 raise UnknownIdError("nobody has this name", field="name", value=name, way_out=f"known: {known}")
@@ -109,15 +108,15 @@ class PeopleStore:
 
     def roles(self) -> dict[str, Role]:
         """Role by name."""
-        self._refresh()
-        return {name: person.role for name, person in sorted(self._people.items())}
+        self._file.refresh()
+        return {name: person.role for name, person in sorted(self._file.records.items())}
 
     def check(self, name: str, password: str) -> Principal | None:
         """Who has this name and password; None for anyone else, after the same work."""
-        self._refresh()
+        self._file.refresh()
         if not self._decoy:  # made when first needed, whoever asks: it takes as long as a check
             self._decoy = self.hasher.hash(secrets.token_urlsafe(16))
-        person = self._people.get(name)
+        person = self._file.records.get(name)
         try:
             self.hasher.verify(person.hash if person else self._decoy, password[:MAX_PASSWORD_CHARS])
         except (VerificationError, InvalidHashError):
@@ -133,7 +132,7 @@ class PeopleStore:
         own = [key for key, kept in self._sessions.items() if kept.principal.name == principal.name]
         for key in own[: max(0, len(own) - SESSIONS_PER_PERSON + 1)]:
             del self._sessions[key]
-        person = self._people.get(principal.name)
+        person = self._file.records.get(principal.name)
         kept = _Kept(principal=principal, expires_us=expires_us, hash_of_person=person.hash if person else "")
         self._sessions[self._digest(token)] = kept
         while len(self._sessions) > SESSIONS_KEPT:
@@ -145,8 +144,8 @@ class PeopleStore:
         kept = self._sessions.get(self._digest(token)) if token.startswith(PREFIX) and len(token) < MAX_PASSWORD_CHARS else None
         if kept is None:
             return None
-        self._refresh()
-        person = self._people.get(kept.principal.name)
+        self._file.refresh()
+        person = self._file.records.get(kept.principal.name)
         if person is None or now_us >= kept.expires_us or not hmac.compare_digest(person.hash.encode(), kept.hash_of_person.encode()):
             del self._sessions[self._digest(token)]
             return None
@@ -164,46 +163,6 @@ class PeopleStore:
     def _digest(self, token: str) -> bytes:
         # looked up by a keyed digest: how long a look-up takes says nothing about the token
         return hashlib.blake2b(token.encode("utf-8", "surrogatepass"), key=self._key, digest_size=32).digest()
-
-    # -- the file ------------------------------------------------------------------------------------------------------
-
-    def _refresh(self) -> None:
-        stamp = stamp_of(self.path)
-        if stamp == self._stamp:
-            return
-        self._stamp = stamp
-        try:
-            self._people, self.broken = self._read(), ""
-        except ImmuneError as error:
-            # whoever cannot be checked is not let in
-            self._people, self.broken = {}, str(error)
-
-    def _read(self) -> dict[str, PersonRecord]:
-        try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-            people = [_record(name, entry) for name, entry in content["people"].items()]
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
-            raise unavailable(error, self.path) from error
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise StoreUnavailableError(
-                "the file of people is damaged", field=PEOPLE_FILE, value=str(self.path), way_out="restore it, or move it away and add them anew"
-            ) from None
-        return {person.name: person for person in people}
-
-    @contextmanager
-    def _changing(self) -> Iterator[dict[str, PersonRecord]]:
-        make_directory(self.data_dir)
-        try:
-            with file_lock(self.data_dir / LOCK_FILE):
-                people = self._read()
-                yield people
-                content = {"version": 1, "people": {name: _entry(person) for name, person in sorted(people.items())}}
-                replace_private(self.path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
-        except OSError as error:
-            raise unavailable(error, self.path) from error
-        self._stamp = None
 
 
 PEOPLES_ROLES: tuple[Role, ...] = tuple(role for role in ROLES if role != "agent")

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import re
 import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -20,7 +18,8 @@ from typing import get_args
 from immune.core.commands import Principal, Role
 from immune.core.events import iso
 from immune.core.vitals import check_agent_id
-from immune.errors import ImmuneError, InputError, RefusedError, StoreUnavailableError, UnknownIdError
+from immune.errors import ImmuneError, InputError, RefusedError, UnknownIdError
+from immune.stores.named import NamedRecords
 from immune.stores.private import Stamp, file_lock, replace_private, stamp_of
 from immune.stores.sqlite import FILE_MODE, make_directory, unavailable
 
@@ -56,12 +55,9 @@ class TokenStore:
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
-        self.broken = ""
-        """Why the file of named tokens cannot be used at this moment; then only the admin's token is valid."""
-        self._named: dict[str, TokenRecord] = {}
+        self._file = NamedRecords(self.path, data_dir / LOCK_FILE, "tokens", _record, _entry)
         self._by_id: dict[str, TokenRecord] = {}
         self._approvers: frozenset[str] = frozenset({ADMIN})
-        self._stamp: Stamp | None = None
         self._admin: TokenRecord | None = None
         self._admin_stamp: Stamp | None = None
 
@@ -74,6 +70,11 @@ class TokenStore:
     def path(self) -> Path:
         """Where the named tokens are."""
         return self.data_dir / TOKENS_FILE
+
+    @property
+    def broken(self) -> str:
+        """Why the file of named tokens cannot be used at this moment; then only the admin's token is valid."""
+        return self._file.broken
 
     def ensure_admin(self) -> Path:
         """Make the admin's token if there is none; its path. Nobody but the owner may read it. Raises StoreUnavailableError."""
@@ -110,7 +111,7 @@ class TokenStore:
         record = TokenRecord(
             name=checked[0], role=checked[1], token_id=token_id, salt=salt, digest=_digest(token, salt), created_at=iso(at_us) if at_us else ""
         )
-        with self._changing() as records:
+        with self._file.changing() as records:
             if record.name in records:
                 raise RefusedError("this name has a token", field="name", value=name, way_out="revoke it first, or choose another name")
             if len(records) >= MAX_TOKENS:
@@ -120,7 +121,7 @@ class TokenStore:
 
     def revoke(self, name: str) -> None:
         """Make a token worthless from now on. Raises UnknownIdError, StoreUnavailableError."""
-        with self._changing() as records:
+        with self._file.changing() as records:
             if name not in records:
                 known = ", ".join(sorted(records)[:5]) or "none yet"
                 raise UnknownIdError("no token has this name", field="name", value=name, way_out=f"known names: {known}")
@@ -129,7 +130,7 @@ class TokenStore:
     def roles(self) -> dict[str, Role]:
         """Role by name, `admin` included when it has a token."""
         self._refresh()
-        named: dict[str, Role] = {name: record.role for name, record in sorted(self._named.items())}
+        named: dict[str, Role] = {name: record.role for name, record in sorted(self._file.records.items())}
         return {ADMIN: "admin", **named} if self._admin is not None else named
 
     def approvers(self) -> frozenset[str]:
@@ -152,19 +153,12 @@ class TokenStore:
     # -- files ---------------------------------------------------------------------------------------------------------
 
     def _refresh(self) -> None:
-        admin_stamp, stamp = stamp_of(self.admin_path), stamp_of(self.path)
+        admin_stamp = stamp_of(self.admin_path)
         if admin_stamp != self._admin_stamp:
             self._admin_stamp = admin_stamp
             self._admin = self._read_admin() if admin_stamp else None
-        if stamp != self._stamp:
-            self._stamp = stamp
-            try:
-                self._take(self._read())
-                self.broken = ""
-            except ImmuneError as error:
-                # whoever cannot be checked is not let in
-                self._take({})
-                self.broken = str(error)
+        if self._file.refresh():
+            self._take(self._file.records)
 
     def _read_admin(self) -> TokenRecord | None:
         try:
@@ -174,40 +168,9 @@ class TokenStore:
         salt = secrets.token_bytes(16)
         return TokenRecord(name=ADMIN, role="admin", token_id=ADMIN, salt=salt, digest=_digest(token, salt), created_at="") if token else None
 
-    def _take(self, records: dict[str, TokenRecord]) -> None:
-        self._named = records
+    def _take(self, records: Mapping[str, TokenRecord]) -> None:
         self._by_id = {record.token_id: record for record in records.values()}
         self._approvers = frozenset({ADMIN, *(record.name for record in records.values() if record.role in APPROVING)})
-
-    def _read(self) -> dict[str, TokenRecord]:
-        try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-            records = [_record(name, entry) for name, entry in content["tokens"].items()]
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
-            raise unavailable(error, self.path) from error
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise StoreUnavailableError(
-                "the file of tokens is damaged",
-                field=TOKENS_FILE,
-                value=str(self.path),
-                way_out="restore it, or move it away and create the tokens anew",
-            ) from None
-        return {record.name: record for record in records}
-
-    @contextmanager
-    def _changing(self) -> Iterator[dict[str, TokenRecord]]:
-        make_directory(self.data_dir)
-        try:
-            with file_lock(self.data_dir / LOCK_FILE):
-                records = self._read()
-                yield records
-                content = {"version": 1, "tokens": {name: _entry(record) for name, record in sorted(records.items())}}
-                replace_private(self.path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
-        except OSError as error:
-            raise unavailable(error, self.path) from error
-        self._stamp = None
 
 
 def check_name(name: str, role: str) -> tuple[str, Role]:

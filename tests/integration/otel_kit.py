@@ -106,7 +106,7 @@ def attributes(of: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def running(folder: Path, *, http_port: int | None = None):
+def running(folder: Path, *, http_port: int | None = None, extra: Path | None = None):
     """A collector: a local binary if there is one, else a container, else the test is skipped with a sentence that helps."""
     folder.mkdir(parents=True, exist_ok=True)
     binary = collector_binary()
@@ -115,10 +115,11 @@ def running(folder: Path, *, http_port: int | None = None):
             yield collector
         return
     ports = {"OTELCOL_HTTP": http_port or free_port(), "OTELCOL_GRPC": free_port(), "OTELCOL_HEALTH": free_port()}
-    file, extra = folder / "received.jsonl", folder / "read-back.yaml"
-    extra.write_text(READ_BACK.format(file=file), encoding="utf-8")
+    file, more = folder / "received.jsonl", extra or folder / "read-back.yaml"
+    if extra is None:
+        more.write_text(READ_BACK.format(file=file), encoding="utf-8")
     environment = {**os.environ, **{name: f"127.0.0.1:{port}" for name, port in ports.items()}}
-    command = [binary, "--config", str(CONFIG), "--config", str(extra)]
+    command = [binary, "--config", str(CONFIG), "--config", str(more)]
     with (folder / "collector.log").open("w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
     collector = Collector(

@@ -14,8 +14,9 @@ from tests.integration.daemon_kit import US, daemon, open_incident, with_limits
 KEYED_FROM_OUTSIDE = {
     "api.buckets_of_failures", "api.buckets_of_refusals", "api.buckets_of_requests", "api.receipts", "api.stream_clients", "api.stream_events",
     "engine.notes", "executor.errors", "executor.waiting_orders", "gate.canary", "gate.told", "ingest.enrolments", "ingest.queue_samples",
-    "lexicon.words", "login.buckets_of_addresses", "login.buckets_of_names", "login.waiting", "mirror.cohorts", "mirror.probations", "roster.agents",
-    "roster.services", "roster.types", "sentinel.curves", "state.answers", "state.approvals", "state.containments", "state.failed_here",
+    "lexicon.words", "login.buckets_of_addresses", "login.buckets_of_names", "login.waiting", "mirror.cohorts", "mirror.probations",
+    "otlp.senders", "otlp.series", "otlp.turns", "roster.agents", "roster.services", "roster.types", "sentinel.curves", "state.answers",
+    "state.approvals", "state.containments", "state.failed_here",
     "state.incidents", "state.memory", "state.plans", "state.tasks", "telemetry.queue_ticks",
 }  # fmt: skip
 

@@ -95,7 +95,7 @@ def pids(home: Path) -> list[int]:
 def state_of(home: Path) -> RunState:
     stores = open_stores_read_only(home / "home")
     try:
-        return read_state(stores.journal, None)
+        return read_state(stores.journal, None) if stores.journal.runs() else RunState()  # the address is told before the run begins
     finally:
         stores.close()
 

@@ -208,13 +208,13 @@ def test_a_span_that_cannot_be_is_bad_and_the_others_are_taken():
     export = OtlpTranslator().read("traces", traces(backwards, span("chat")), JSON)
     assert export.bad == 1
     assert len(export.rows()) == 1
-    assert json.loads(export.answer(1, "bad"))["partialSuccess"] == {"rejectedSpans": "1", "errorMessage": "bad"}
+    assert json.loads(OtlpTranslator().answer("traces", JSON, 1, "bad"))["partialSuccess"] == {"rejectedSpans": "1", "errorMessage": "bad"}
 
 
 def test_the_sender_is_told_in_its_own_encoding():
-    export = OtlpTranslator().read("traces", b"", PROTOBUF)
-    assert export.answer(0, "") == b""
-    told = ExportTraceServiceResponse.FromString(export.answer(2, "agent: bad_id"))
+    translator = OtlpTranslator()
+    assert translator.answer("traces", PROTOBUF, 0, "") == b""
+    told = ExportTraceServiceResponse.FromString(translator.answer("traces", PROTOBUF, 2, "agent: bad_id"))
     assert (told.partial_success.rejected_spans, told.partial_success.error_message) == (2, "agent: bad_id")
 
 

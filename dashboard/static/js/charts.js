@@ -43,22 +43,27 @@ const fit = (holder) => Math.max(200, holder.clientWidth - 24);
 export function drawCharts(box, tools, found, again) {
   if (!tools.firstChild) tools.append(...toolbar(again));
   last = { box, tools, found, again };
-  for (const vital of found.vitals) {
+  // what speaks comes first, and stands out
+  const loud = new Set(found.marks.flatMap((mark) => (mark.kind === "opened" ? (mark.vitals ?? []) : [])));
+  for (const vital of [...found.vitals].sort((a, b) => loud.has(b.name) - loud.has(a.name))) {
     const known = plots.get(vital.name);
     if (!vital.at_us.length && !known) continue;
     const data = columns(vital);
     if (known) {
       known.found = found;
       known.plot.setData(data);
+      known.holder.classList.toggle("is-sick", loud.has(vital.name));
       known.holder.setAttribute("aria-label", inWords(vital));
       continue;
     }
     const read = h("span.read", {}, "");
     const holder = h("div.chart", { tabindex: "0", role: "group", "aria-label": inWords(vital), dataset: { vital: vital.name } }, h("header", {}, h("h3", {}, vital.label, vital.unit ? h("span.quiet", {}, ` ${vital.unit}`) : null), read));
+    holder.classList.toggle("is-sick", loud.has(vital.name));
     box.append(holder);
     const kept = { found, holder, read };
     kept.plot = make(holder, vital, data, kept, again);
     plots.set(vital.name, kept);
+    holder.kept = kept;
     holder.addEventListener("keydown", (event) => step(kept.plot, event));
     // only the chart that is stepped through speaks, not all that share its cursor
     holder.addEventListener("focus", () => read.setAttribute("aria-live", "polite"));

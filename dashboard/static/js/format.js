@@ -39,6 +39,9 @@ export function setClock(iso) {
   offset = Date.parse(iso) - Date.now();
 }
 
+/** An hour from now, as a field for local times takes it. */
+export const inAnHour = () => new Date(now() + 3600e3 - new Date().getTimezoneOffset() * 60e3).toISOString().slice(0, 16);
+
 /** Elements with data-since or data-until are kept counting by `tickAges`. */
 export function age(iso) {
   return iso ? h("span", { dataset: { since: iso }, title: utc(iso) }, `${span((now() - Date.parse(iso)) / 1000)} ago`) : h("span.quiet", {}, "never");
@@ -59,7 +62,8 @@ export function tickAges(from = document) {
 export function figure(value, digits = 3) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   if (value !== 0 && (Math.abs(value) >= 1e6 || Math.abs(value) < 1e-3)) return Number(value).toExponential(2);
-  return Number(value).toLocaleString(undefined, { maximumSignificantDigits: Math.max(digits, Math.abs(value) >= 1000 ? 6 : digits) });
+  if (Math.abs(value) >= 1000) return Math.round(value).toLocaleString();
+  return Number(value).toLocaleString(undefined, { maximumSignificantDigits: digits });
 }
 const UNITS = { ms: "ms", usd: "USD", tokens: "tokens", calls: "calls", retries: "retries", errors: "errors", s: "s" };
 const unitWord = (vital) => UNITS[String(vital).split("_").at(-1)];
@@ -67,7 +71,11 @@ const unitWord = (vital) => UNITS[String(vital).split("_").at(-1)];
 export const measured = (value, vital) => (unitWord(vital) ? `${figure(value)} ${unitWord(vital)}` : figure(value));
 /** The name of a vital in words, without the unit that its figures carry. */
 export const vitalWords = (vital) => words(String(vital).replace(/_(ms|usd|s)$/, ""));
-export const percent = (share) => (share === null || share === undefined ? "–" : `${Math.round(100 * share)} %`);
+/** A share as people may take it: nobody is a hundred percent sure. */
+export function percent(share) {
+  if (share === null || share === undefined) return "–";
+  return share > 0.99 ? "> 99 %" : share > 0 && share < 0.01 ? "< 1 %" : `${Math.round(100 * share)} %`;
+}
 export const actor = (name) => String(name ?? "").replace(/^(person|policy|agent):/, (_, kind) => (kind === "person" ? "" : `${kind} `));
 
 async function copy(text, button) {

@@ -2,6 +2,7 @@
 import { $, h, fill } from "./dom.js";
 import { get, Problem } from "./api.js";
 import { standAt } from "./format.js";
+import { stay } from "./moment.js";
 import { on, live } from "./stream.js";
 
 const AGAIN_MS = 120;
@@ -23,6 +24,7 @@ export function livePage({ path, draw, into, concerns = () => true, beats = fals
   let again = false;
   let timer = 0;
   let seen = Infinity;
+  let drawn = false;
   const load = async () => {
     timer = 0;
     if (loading) return void (again = true);
@@ -32,9 +34,12 @@ export function livePage({ path, draw, into, concerns = () => true, beats = fals
       seen = found.seq ?? Infinity;
       if (found.past) standAt(found.at);
       draw(found);
+      $("#main").classList.remove("failed");
+      drawn = true;
       arrive();
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
+      $("#main").classList.toggle("failed", !drawn);
       fill($(into), failure(error, load));
     } finally {
       loading = false;
@@ -70,9 +75,9 @@ export function failure(error, retry) {
   return h(
     "div.panel",
     { role: "alert" },
-    h("p.error", {}, error.message),
+    h("p.error", {}, error.message.replace(/; see \/api\/\w+$/, "")),
     error.requestId ? h("p.quiet", {}, "Request id ", h("code", {}, error.requestId)) : null,
-    h("button", { type: "button", onclick: retry }, "Try again"),
+    h("p.bar", {}, h("button", { type: "button", onclick: retry }, "Try again"), error.status === 404 ? h("a.button", { href: stay("/fleet") }, "To the fleet") : null),
   );
 }
 

@@ -2,7 +2,7 @@
 import { h } from "./dom.js";
 import { toast } from "./dialogs.js";
 import { actor, age, copyable, figure, left, measured, now, percent, time, vitalWords, words } from "./format.js";
-import { agentPage, approvalPage, eventPage, incidentPage, twin } from "./moment.js";
+import { agentPage, approvalPage, eventPage, incidentPage, twin, stay } from "./moment.js";
 import { spark } from "./spark.js";
 import { ARROWS, severity, severityTone, state } from "./words.js";
 
@@ -35,8 +35,14 @@ export function table({ columns, rows, key, caption }) {
 
 const ratio = (value) => (value >= 1 || !value ? `×${figure(value)}` : `÷${figure(1 / value)}`);
 
+// the ratio of counts stands on half a count more on either side: beside plain figures it would contradict them
+function times({ observed, expected, ratio: told }) {
+  const plain = observed / expected;
+  return told && Math.abs(Math.log(plain / told)) < 0.15 ? `, ${ratio(told)}` : "";
+}
+
 /** Ranked evidence: one bar a symptom, as long as it is strong. */
-export function evidence(incident) {
+export function evidence(incident, { brief = false } = {}) {
   if (!incident.evidence.length) return h("p.quiet", {}, "No evidence kept.");
   const ranked = [...incident.evidence].sort((a, b) => b.nats - a.nats);
   return h(
@@ -46,9 +52,9 @@ export function evidence(incident) {
       h(
         "li",
         { dataset: { key: `${one.vital}-${one.direction}` } },
-        h("div.line", {}, h("strong", {}, `${ARROWS[one.direction] ?? ""} ${vitalWords(one.vital)}`), h("span", {}, `${measured(one.observed, one.vital)} against ${measured(one.expected, one.vital)} expected`, one.ratio ? `, ${ratio(one.ratio)}` : "")),
+        h("div.line", {}, h("strong", {}, `${ARROWS[one.direction] ?? ""} ${vitalWords(one.vital)}`), h("span", {}, `${measured(one.observed, one.vital)} against ${measured(one.expected, one.vital)} expected`, times(one))),
         h("progress.tone-bad", { max: ranked[0].nats || 1, value: one.nats, "aria-hidden": "true" }),
-        h("div.small", {}, `evidence ${figure(one.nats)} nats, since `, time(one.onset_at), `, calibration ${figure(one.calibration)} (${words(one.basis)})`),
+        brief ? null : h("div.small", {}, `evidence ${figure(one.nats)} nats, since `, time(one.onset_at), `, calibration ${figure(one.calibration)} (${words(one.basis)})`),
       ),
     ),
   );
@@ -92,7 +98,7 @@ export function plan(one, ...buttons) {
   return h(
     "div.plan.card",
     { dataset: { key: one.id } },
-    h("p.plan-head", {}, h("strong", {}, one.id), ` rung ${one.rung}, ${words(one.status)}`, one.outcome ? `, ${words(one.outcome)}` : "", one.reason ? `: ${one.reason}` : ""),
+    h("p.plan-head", {}, h("strong", {}, one.id), ` rung ${one.rung + 1}, ${words(one.status)}`, one.outcome ? `, ${words(one.outcome)}` : "", one.reason ? `: ${one.reason}` : ""),
     steps(one),
     buttons.length ? h("div.actions", {}, acting(buttons)) : null,
   );
@@ -130,25 +136,26 @@ const WAITING = { pending: ["◷", "waits for you", "warn"], granted: ["✓", "a
 export function approvalCard(one, buttons = []) {
   const incident = one.incident;
   const top = incident?.diagnosis[0];
+  const known = top && top.kind !== "unknown";
   const tone = severityTone(one.severity);
   const [icon, says, statusTone] = WAITING[one.status] ?? ["·", words(one.status), "plain"];
   const symptom = incident ? [...incident.evidence].sort((a, b) => b.nats - a.nats)[0] : null;
   return h(
     "article.card.ask",
     { class: `is-${tone}`, dataset: { key: one.id, row: "", opens: approvalPage(one.id) }, tabindex: "-1", id: one.id, "aria-labelledby": `${one.id}-title` },
-    h("h2", { id: `${one.id}-title` }, one.about === "brake" ? "Lift the fleet brake?" : [agentLink(one.subject), top ? ` looks like ${words(top.kind)}` : ` may be ${one.level}`]),
-    h("div.meta", {}, h("span.chip", { class: `tone-${tone}` }, h("span", { "aria-hidden": "true" }, "▲"), `severity ${Number(one.severity).toFixed(1)} of 10`), top ? h("span.chip.plain", {}, `${percent(top.confidence)} sure`) : null, h("span.chip", { class: `tone-${statusTone}` }, h("span", { "aria-hidden": "true" }, icon), says), h("a", { href: approvalPage(one.id) }, one.id), copyable(one.id, "⧉"), incident ? incidentLink(incident.id) : null),
+    h("h2", { id: `${one.id}-title` }, one.about === "brake" ? "Lift the fleet brake?" : [agentLink(one.subject), top ? (known ? ` looks like ${words(top.kind)}` : " is sick, of nothing known") : ` may be ${one.level}`]),
+    h("div.meta", {}, h("span.chip", { class: `tone-${tone}` }, h("span", { "aria-hidden": "true" }, "▲"), `severity ${Number(one.severity).toFixed(1)} of 10`), known ? h("span.chip.plain", {}, `${percent(top.confidence)} likely`) : null, h("span.chip", { class: `tone-${statusTone}` }, h("span", { "aria-hidden": "true" }, icon), says), h("a", { href: approvalPage(one.id) }, one.id), copyable(one.id, ""), incident ? incidentLink(incident.id) : null),
     one.status === "pending" ? clockOf(one) : null,
     one.status === "granted" && one.not_before ? h("p", {}, "It starts when the undo window is over: ", left(one.not_before)) : null,
     one.decided_by ? h("p.decision", {}, `${DECIDED[one.status] ?? words(one.status)} by ${actor(one.decided_by)} `, time(one.decided_at, { full: true }), one.reason ? `: ${one.reason}` : "") : null,
     h(
       "div.duo",
       {},
-      incident ? h("section", {}, h("h3", {}, "Why we believe it"), symptom && one.about !== "brake" ? spark(incident.agents[0] ?? one.subject, symptom) : null, evidence({ evidence: [...incident.evidence].sort((a, b) => b.nats - a.nats).slice(0, 3) })) : null,
-      h("section", {}, h("h3", {}, "What would be done"), one.plan ? steps(one.plan) : h("p", {}, `Containment: ${one.level}`), h("h3", {}, "How far it reaches"), h("p", {}, blast(one)), h("h3", {}, "Why you are asked"), h("p", {}, "rule ", h("code", {}, one.rule))),
+      incident ? h("section", {}, h("h3", {}, "Why we believe it"), symptom && one.about !== "brake" ? spark(incident.agents[0] ?? one.subject, symptom) : null, evidence({ evidence: [...incident.evidence].sort((a, b) => b.nats - a.nats).slice(0, 3) }, { brief: true }), symptom?.onset_at ? h("p.small", {}, "first symptom ", time(symptom.onset_at)) : null) : null,
+      h("section", {}, h("h3", {}, "What would be done"), one.plan ? steps(one.plan) : h("p", {}, `Containment: ${one.level}`), h("h3", {}, "How far it reaches"), h("p", {}, blast(one)), h("h3", {}, "Why you are asked"), h("p", {}, one.rule_why ? [one.rule_why, ": "] : "", h("a", { href: stay(`/policy#${one.rule}`) }, h("code", {}, one.rule)))),
     ),
     incident ? h("details", { dataset: { key: "more" } }, h("summary", {}, "Everything known"), diagnosis(incident), evidence(incident), h("p.quiet", {}, "Plan ", copyable(one.plan_hash.slice(0, 16)))) : h("p.quiet", {}, "Plan ", copyable(one.plan_hash.slice(0, 16))),
-    buttons.length ? h("div.actions.decide", {}, acting(buttons)) : null,
+    buttons.length ? h("div.actions.decide", {}, h("p.whom.quiet", {}, `${one.subject}: ${(one.plan?.steps ?? []).map((part) => words(part.action)).join(", then ") || one.level}`), acting(buttons)) : null,
   );
 }
 

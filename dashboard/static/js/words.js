@@ -29,3 +29,11 @@ export function severity(value) {
   const tone = `tone-${severityTone(value)}`;
   return h("span.sev", { class: tone, title: "severity, 0 to 10" }, Number(value).toFixed(1), h("progress", { class: tone, max: 10, value, "aria-hidden": "true" }));
 }
+
+const ENDS = { healed: ["✓", "good"], recovered: ["✓", "good"], false_alarm: ["–", "plain"], new_normal: ["–", "plain"] };
+
+/** Whether an incident is open, or how it ended. */
+export function incidentState(one) {
+  const [icon, tone] = one.open ? ["▲", "warn"] : (ENDS[one.outcome] ?? ["◌", "plain"]);
+  return h("span.state", { class: `tone-${tone}` }, h("span", { "aria-hidden": "true" }, icon), one.open ? "open" : String(one.outcome).replaceAll("_", " "));
+}

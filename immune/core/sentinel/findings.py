@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from immune.core.evidence import SILENCE, Bands, Basis, CohortFinding, Direction, Finding, VitalEvidence
 from immune.core.policy import DetectionPolicy
-from immune.core.sentinel import episodes, facts, hard
+from immune.core.sentinel import drift, episodes, facts, hard
 from immune.core.sentinel.arena import Arena
 from immune.core.sentinel.causes import Cause, stream_nats
 from immune.core.sentinel.cohorts import VOTES_FROM
@@ -171,8 +171,9 @@ class FindingWriter:
         ratio = (observed + 0.5) / (usual + 0.5) if counted else observed / max(usual, 1e-12)
         onset_us = int(arena["onset"][row, agent])
         minutes = (int(arena["last_at"][agent]) - onset_us) / (60 * US)
-        drift = float(arena["r_recent"][row, agent]) - deviation / count
-        steady = counted or count < 2 / RECENT or minutes <= 0
+        lately = float(arena["drift_mean"][row, agent]) if self._slow(arena, agent, sign, row) else float(arena["r_recent"][row, agent])
+        rest = lately - deviation / count
+        steady = counted or count < 2 / RECENT or minutes <= 0 or not math.isfinite(rest)
         return VitalEvidence(
             vital=SHOWN_AS.get(self._table.streams[row].name, self._table.streams[row].name),
             direction="down" if sign else "up",
@@ -181,11 +182,18 @@ class FindingWriter:
             observed=observed,
             expected=usual,
             effect=abs(surprise) / count,
-            growth=0.0 if steady else drift / (minutes / 2),
+            growth=0.0 if steady else rest / (minutes / 2),
             onset_us=onset_us,
             calibration=float(arena["calibration"][row, agent]),
             basis=_basis(int(arena["count"][row, agent])),
         )
+
+    def _slow(self, arena: Arena, agent: int, sign: int, row: int) -> bool:
+        """Whether the slow reference carries this evidence: then the mean of a block says how far it is by now, the last samples too little."""
+        if row >= self._table.continuous:
+            return False
+        sr = arena["sr"][sign, :, row, agent]
+        return bool(sr[drift.ROWS].sum() > 0.5 * sr.sum())
 
     def _stuck(self, arena: Arena, agent: int) -> list[VitalEvidence]:
         nats = math.log(max(float(arena["stuck_sr"][agent]), 1e-3))

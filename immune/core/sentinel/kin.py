@@ -5,13 +5,14 @@ members of the type stand: with k of them, r = `TRIM` of k (at least one) left o
 
     t = (mean - m) / sqrt(s'^2 (1 + 1 / (k - 2 r)) + v),   s'^2 = (d s^2 + q ALIKE^2) / (d + q),   d = KEPT_DF (k - 2 r - 1)
 
-with a prior of q = `PRIOR_DF` degrees of freedom that gives way where the members are wider apart than that, ``q min(1, ALIKE^2 / s^2)^2``.
+with a prior of q = `PRIOR_DF` degrees of freedom (and at most as many from the spread within the fleet's other types) that gives way where the
+members are wider apart than that, ``q min(1, ALIKE^2 / s^2)^2``. Of `MEMBERS` or fewer, without the agent itself, m is the median.
 v is what the agent's own mean is uncertain by (its noise, its memory, its block variance over n samples). Agents of a type may differ: s' is the
 spread *between* agents, never taken to be much finer than "twice as much is two spreads" by more than the members' number says. t is held against
 Student's law with d + q degrees of freedom; p, times the number of vitals looked at, must fall below `SHARE` of a day's budget,
 once in an agent's life. This test has no e-process: the deviation of one agent is one draw, however long one looks.
 
-A type that nobody named, that has fewer than `MEMBERS` settled members, or in which two others are as far out, says nothing: two that are alike
+A type that nobody named, that has fewer than `FEW` other settled members, or in which two others are as far out, says nothing: two that are alike
 are a kind. What is found is not learned: the agent's level is put to its type's, and from there the evidence has to live on by itself.
 """
 
@@ -35,9 +36,16 @@ UNTIL = 600
 """Samples in which an agent is young enough to be held against its type."""
 SETTLED = 200
 """Samples from which a healthy agent is one of those that it is held against."""
+SETTLED_SESSION = 40
+"""The same where agents live for one session only."""
 COUNTS_FROM = 60
 """Rare counts say something from this many samples on."""
 MEMBERS = 5
+"""More than so many members are trimmed, fewer have their median."""
+FEW = 3
+"""Fewer members say nothing."""
+MEDIAN_COST = 1.6
+"""The variance of a median over that of a mean."""
 TRIM = 0.1
 ALIKE = 0.35
 """Prior spread between agents of a type, in logs: ln 2 is two of them."""
@@ -60,6 +68,7 @@ HARM_DOWN = ("confidence",)
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Index = NDArray[np.intp]
+Row = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,16 +88,14 @@ def declare(arena: Arena, streams: int) -> None:
     arena.declare("kin_mean", np.float32, lead=(streams,))
     arena.declare("kin_count", np.float32, lead=(streams,))
     arena.declare("kin_over", np.bool_)
-    arena.declare("born_at", np.int64, fill=-1)
 
 
-def advance(block: Block, x: Floats, told: Mask, smooth: int, at_us: NDArray[np.int64]) -> None:
+def advance(block: Block, x: Floats, told: Mask, smooth: int) -> None:
     """Take in one sample of each stream, less what the place in the task adds; x, told (streams, n), continuous streams first."""
     young = ~block["kin_over"]
     if not np.count_nonzero(young):
         return
     mean, count = block["kin_mean"], block["kin_count"]
-    np.copyto(block["born_at"], at_us, where=block["born_at"] < 0)
     apart = x - mean
     reach = np.full((len(x), 1), REACH, dtype=np.float32)
     wide = 4 * mean[smooth:] + 4
@@ -112,65 +119,79 @@ class Kin:
         self._smooth = table.continuous
 
     def unlike(
-        self, arena: Arena, types: NDArray[np.int32], named: Mask, peers: Peers, *, least: int, hold_nats: float, budget: float, shared: Mask
+        self,
+        arena: Arena,
+        types: NDArray[np.int32],
+        named: Mask,
+        peers: Peers,
+        settled: NDArray[np.int64],
+        *,
+        least: int,
+        hold_nats: float,
+        budget: float,
+        shared: Mask,
     ) -> list[Unlike]:
         """Young agents that are unlike their type now.
 
-        named (agents,): the type was given by somebody · least: samples before anything is said · budget: false alarms per agent-day ·
-        shared (2, streams): what a shared cause accounts for at the moment.
+        named (agents,): the type was given by somebody · settled (agents,): samples from which one speaks for its type · least: samples before
+        anything is said · budget: false alarms per agent-day · shared (2, streams): what a shared cause accounts for at the moment.
         """
         size = arena.size
         samples, free = arena["samples"][:size], ~arena["held"][:size] & ~arena["retired"][:size]
         young = np.flatnonzero(~arena["kin_over"][:size] & (samples >= least) & free & named)
         if not len(young):
             return []
-        sound = free & (samples >= SETTLED) & (arena["nats"][:size] < hold_nats) & (arena["alone_at"][:size] < 0)
+        sound = free & (samples >= settled) & (arena["nats"][:size] < hold_nats) & (arena["alone_at"][:size] < 0)
+        charged = SHARE * budget / len(self._rows)
+        pools = {kind: self._stand(arena, np.flatnonzero((types == kind) & sound)) for kind in np.unique(types[sound]).tolist()}
         found: list[Unlike] = []
         for kind in np.unique(types[young]).tolist():
-            members = np.flatnonzero((types == kind) & sound)
-            if len(members) >= MEMBERS:
-                mine = young[types[young] == kind]
-                found += self._of_type(arena, kind, mine, members, peers, SHARE * budget / len(self._rows), shared)
+            members, mine = np.flatnonzero((types == kind) & sound), young[types[young] == kind]
+            if len(members) < FEW:
+                continue
+            elsewhere = _pooled([stand for other, stand in pools.items() if other != kind])
+            if len(members) > MEMBERS:
+                found += self._of_type(arena, kind, mine, members, peers, elsewhere, charged, shared)
+                continue
+            for agent in mine:
+                others = members[members != agent]
+                if len(others) >= FEW:
+                    found += self._of_type(arena, kind, np.array([agent]), others, peers, elsewhere, charged, shared)
         return found
 
-    def _of_type(self, arena: Arena, kind: int, young: Index, members: Index, peers: Peers, level: float, shared: Mask) -> list[Unlike]:
-        rows, counts = self._rows, self._counts
-        count = arena["count"][np.ix_(rows, members)]
-        stand = np.where(count >= SETTLED / 2, self._scaled(arena["level"][np.ix_(rows, members)].astype(np.float64)), np.nan)
-        middle, spread2, core = _trimmed(stand)
-        df = np.maximum(KEPT_DF * (core - 1), 0)
-        spread2 = np.nan_to_num(spread2)
-        prior_df = PRIOR_DF * np.minimum(1, ALIKE**2 / np.maximum(spread2, 1e-9)) ** 2
-        between = (df * spread2 + prior_df * ALIKE**2) / (df + prior_df) * (1 + 1 / np.maximum(core, 1))
-        df += prior_df
+    def _stand(self, arena: Arena, members: Index) -> NDArray[np.float64]:
+        """Where these agents stand on the streams looked at, NaN where that is not settled: (streams looked at, members)."""
+        place = np.ix_(self._rows, members)
+        known = arena["count"][place] >= np.minimum(arena["samples"][members] / 2, SETTLED / 2)
+        return np.where(known, self._scaled(arena["level"][place].astype(np.float64)), np.nan)
+
+    def _of_type(
+        self, arena: Arena, kind: int, young: Index, members: Index, peers: Peers, elsewhere: tuple[Row, Row], level: float, shared: Mask
+    ) -> list[Unlike]:
+        rows, stand = self._rows, self._stand(arena, members)
+        middle, spread2, core, known = _trimmed(stand) if len(members) > MEMBERS else _few(stand)
+        between, df = _between(spread2, KEPT_DF * np.maximum(core - 1, 0), *elsewhere)
         n = arena["kin_count"][np.ix_(rows, young)].astype(np.float64)
         apart = self._scaled(arena["kin_mean"][np.ix_(rows, young)].astype(np.float64)) - middle[:, None]
         noise = self._noise(arena, kind, young, middle, peers) / np.maximum(n, 1)
-        t = np.where(self._sign == 1, -1, 1)[:, None] * apart / np.sqrt(between[:, None] + noise)
-        moves = arena["hot"][self._sign, rows][:, members].mean(axis=1) > TRIM
-        usable = (n >= np.where(counts, COUNTS_FROM, 1)[:, None]) & (core >= MEMBERS - 2)[:, None] & ~(moves | shared[self._sign, rows])[:, None]
-        t = np.where(usable, t, -np.inf)
+        t = np.where(self._sign == 1, -1, 1)[:, None] * apart / np.sqrt((between * (1 + 1 / np.maximum(known, 1)))[:, None] + noise)
+        moves = np.count_nonzero(arena["hot"][self._sign, rows][:, members], axis=1) > max(1.0, TRIM * len(members))
+        silent = moves | shared[self._sign, rows] | (core < FEW)
+        t = np.where((n >= np.where(self._counts, COUNTS_FROM, 1)[:, None]) & ~silent[:, None], t, -np.inf)
         far = stdtr(df[:, None], -t) <= level
         verdicts = []
         for column in np.flatnonzero(far.any(axis=0)).tolist():
             others = np.where(members == young[column], np.nan, stand) - middle[:, None]
             alike = (np.abs(others) >= AS_FAR * np.abs(apart[:, column, None])) & (np.sign(others) == np.sign(apart[:, column, None]))
             alone = alike.sum(axis=1) < 2
-            if not (far[:, column] & alone).any():
-                continue
-            shows = np.flatnonzero((t[:, column] > SYMPTOM) & alone)
-            back = self._back(middle[shows], shows)
-            verdicts.append(
-                Unlike(
-                    agent=int(young[column]),
-                    rows=rows[shows],
-                    sign=self._sign[shows],
-                    t=t[shows, column],
-                    apart=arena["kin_mean"][rows[shows], young[column]] - back,
-                    usual=back,
-                )
-            )
+            if (far[:, column] & alone).any():
+                verdicts.append(self._verdict(arena, int(young[column]), np.flatnonzero((t[:, column] > SYMPTOM) & alone), t[:, column], middle))
         return verdicts
+
+    def _verdict(self, arena: Arena, agent: int, shows: Index, t: Row, middle: Row) -> Unlike:
+        usual, rows = self._back(middle[shows], shows), self._rows[shows]
+        apart = arena["kin_mean"][rows, agent] - usual
+        return Unlike(agent=agent, rows=rows, sign=self._sign[shows], t=t[shows], apart=apart, usual=usual)
 
     def _scaled(self, level: NDArray[np.float64]) -> NDArray[np.float64]:
         """Levels of the streams looked at, counts in logs as well."""
@@ -191,7 +212,8 @@ class Kin:
         )
         rate = np.maximum(np.exp(middle[self._counts]) - COUNT_OFFSET, 0.02)[:, None]
         noise[self._counts] = rate / (rate + COUNT_OFFSET) ** 2
-        return noise * np.maximum(peers.arena["calibration"][kind][rows, None], 1)
+        wide: NDArray[np.float64] = np.maximum(peers.arena["calibration"][kind][rows, None].astype(np.float64), 1)
+        return noise * wide
 
 
 def convict(arena: Arena, unlike: Unlike, peers: Peers, kind: int, threshold_nats: float, counted: Mask) -> None:
@@ -223,8 +245,43 @@ def convict(arena: Arena, unlike: Unlike, peers: Peers, kind: int, threshold_nat
     arena["nats"][agent] = threshold_nats + 1
 
 
-def _trimmed(stand: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """(location, variance, number) of each row without its ends; NaN is nobody. The variance is corrected as for a normal law."""
+def _between(spread2: Row, df: Row, elsewhere_df: Row, elsewhere2: Row) -> tuple[Row, Row]:
+    """(variance between agents of this type, its degrees of freedom): its own, and as far as that is not wider what is usual."""
+    usual_df = PRIOR_DF + np.minimum(elsewhere_df, PRIOR_DF)
+    usual2 = (PRIOR_DF * ALIKE**2 + np.minimum(elsewhere_df, PRIOR_DF) * elsewhere2) / usual_df
+    usual_df = usual_df * np.minimum(1, usual2 / np.maximum(spread2, 1e-9)) ** 2
+    return (df * spread2 + usual_df * usual2) / (df + usual_df), df + usual_df
+
+
+def _pooled(stands: list[NDArray[np.float64]]) -> tuple[Row, Row]:
+    """(degrees of freedom, variance between agents) of other types, as if all were equally wide."""
+    df, squares = np.zeros(1), np.zeros(1)
+    for stand in stands:
+        known = ~np.isnan(stand)
+        k = np.count_nonzero(known, axis=1)
+        middle = np.where(known, stand, 0).sum(axis=1) / np.maximum(k, 1)
+        df = df + np.maximum(k - 1, 0)
+        squares = squares + np.where(known, (stand - middle[:, None]) ** 2, 0).sum(axis=1)
+    return df, squares / np.maximum(df, 1)
+
+
+def _few(stand: NDArray[np.float64]) -> tuple[Row, Row, Row, Row]:
+    """As `_trimmed`, for a few members: their median, and their plain variance."""
+    known = np.count_nonzero(~np.isnan(stand), axis=1).astype(np.float64)
+    ordered = np.sort(stand, axis=1)
+    last = np.maximum(known - 1, 0)
+    here = np.arange(len(stand))
+    middle = np.nan_to_num((ordered[here, np.floor(last / 2).astype(np.intp)] + ordered[here, np.ceil(last / 2).astype(np.intp)]) / 2)
+    mean = np.nansum(stand, axis=1) / np.maximum(known, 1)
+    variance = np.nansum((stand - mean[:, None]) ** 2, axis=1) / np.maximum(known - 1, 1)
+    return middle, variance, known, known / MEDIAN_COST
+
+
+def _trimmed(stand: NDArray[np.float64]) -> tuple[Row, Row, Row, Row]:
+    """(location, variance, number, how many the location is worth) of each row without its ends; NaN is nobody.
+
+    The variance is corrected as for a normal law.
+    """
     ordered = np.sort(stand, axis=1)
     k = np.count_nonzero(~np.isnan(ordered), axis=1)
     cut = np.maximum(np.floor(TRIM * k), 1)
@@ -237,4 +294,4 @@ def _trimmed(stand: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
     share = np.minimum(cut / np.maximum(k, 1), 0.3)
     edge = ndtri(1 - share)
     shrunk = 1 - 2 * edge * np.exp(-edge * edge / 2) / math.sqrt(2 * math.pi) / (1 - 2 * share)
-    return middle, variance / np.maximum(shrunk, 0.1), core
+    return middle, variance / np.maximum(shrunk, 0.1), core, core

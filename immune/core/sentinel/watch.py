@@ -11,20 +11,22 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from immune.core.evidence import Assessment, Bands
 from immune.core.policy import DetectionPolicy
-from immune.core.sentinel import baseline, drift, episodes, eprocess, facts, hard, kin, silence, standing, stuck, surprise, tail
+from immune.core.sentinel import baseline, contexts, drift, episodes, eprocess, facts, hard, kin, sessions, silence, standing, stuck, surprise, tail
 from immune.core.sentinel.arena import Arena, Block, Rows
 from immune.core.sentinel.baseline import Surroundings
 from immune.core.sentinel.cells import SAY_FROM, Cells, Place
+from immune.core.sentinel.contexts import Where
 from immune.core.sentinel.findings import FindingWriter
 from immune.core.sentinel.hashing import sample_keys, uniforms
 from immune.core.sentinel.peers import REFRESH_ROUNDS, Peers
+from immune.core.sentinel.sessions import Seating, Seats, Turnover
 from immune.core.sentinel.shared_cause import SharedCause
 from immune.core.sentinel.streams import StreamTable
 from immune.core.sentinel.surprise import Lent
@@ -35,7 +37,7 @@ from immune.errors import InputError
 CHUNK = 1024
 """Agents handled at once: their working arrays stay in the cache."""
 US = 1_000_000
-FORMAT = 2
+FORMAT = 3
 """Of snapshots: raised when what is in the arrays means something else than before."""
 HOLD_SHARE = 0.5
 """Learning stops at this share of the threshold, in nats."""
@@ -50,7 +52,7 @@ KNOWN_FROM = 60
 counts (leaving out lucky hits would make the next ones look rarer than they are: measured, 36 false alarms where there were none)."""
 UNNAMED_TYPE = "agent"
 """The type of agents of which nobody said one: they need not be alike."""
-TASK = CONTEXT_FIELDS.index("task")
+TASK, MODEL = CONTEXT_FIELDS.index("task"), CONTEXT_FIELDS.index("model")
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -113,7 +115,10 @@ class Sentinel:
         tail.declare(self.arena, smooth)
         standing.declare(self.arena, streams, smooth)
         kin.declare(self.arena, streams)
+        contexts.declare(self.arena)
+        sessions.declare(self.arena)
         self.kin = kin.Kin(self.table)
+        self.contexts = contexts.Contexts(smooth)
         self.peers = Peers(streams, smooth)
         self.cells = Cells(smooth)
         self.episodes = episodes.Episodes(self.table.task_columns, seed, self._cap)
@@ -121,6 +126,7 @@ class Sentinel:
         self._writer = FindingWriter(self.table, policy, self.threshold_nats)
         self._limits = hard.limits_of(policy, schema)
         self._output = self.table.names.index("output_tokens")
+        self.seats, self.turnover = Seats(), Turnover()
         self._types = np.zeros(0, dtype=np.int32)
         self._named = np.zeros(0, dtype=np.bool_)
         self._rounds = 0
@@ -132,6 +138,8 @@ class Sentinel:
         self._enroll()
         self._changed = []
         self.shared.taken_over = []
+        if not self.seats.plain:
+            batch = self._seated(batch)
         for rows in _rounds(batch.agent):
             self._round(batch if rows is None else batch.take(rows))
         return self._assess(now_us)
@@ -151,54 +159,74 @@ class Sentinel:
     def hold(self, agents: Sequence[int]) -> None:
         """Stop learning from these agents: an incident is open, or they are contained."""
         self._enroll()
-        self.arena["held"][_index(agents)] = True
+        self.arena["held"][self.seats.rows(agents)] = True
 
     def resume(self, agents: Sequence[int]) -> None:
         """Learn from these agents again."""
         self._enroll()
-        self.arena["held"][_index(agents)] = False
+        self.arena["held"][self.seats.rows(agents)] = False
 
     def restart(self, agents: Sequence[int]) -> None:
         """Evidence from zero: what comes now is judged on its own."""
         self._enroll()
-        standing.reset_evidence(self.arena, _index(agents))
+        standing.reset_evidence(self.arena, self.seats.rows(agents))
 
     def rebase(self, agents: Sequence[int]) -> None:
         """What these agents do now is their new normal: baselines and evidence from zero, identity and facts stay."""
         self._enroll()
-        chosen = _index(agents)
+        chosen = self.seats.rows(agents)
         standing.reset_evidence(self.arena, chosen)
         standing.forget_normal(self.arena, chosen)
         self.arena["kin_over"][chosen] = True
         self.cells.forget(chosen)
+        self.contexts.forget(self.arena, chosen)
         self.episodes.forget(chosen)
 
     def retire(self, agents: Sequence[int]) -> None:
         """Neither silent nor judged until they send again."""
         self._enroll()
-        chosen = _index(agents)
+        chosen = self.seats.rows(agents)
         standing.reset_evidence(self.arena, chosen)
         self.arena["retired"][chosen] = True
 
     def bands(self) -> Bands:
         """Expected value and the range of about 99 % of healthy samples, for every agent and vital."""
         self._enroll()
-        return self._writer.bands(self.arena, self.policy.min_samples)
+        bands = self._writer.bands(self.arena, self.policy.min_samples)
+        if self.seats.plain:
+            return bands
+        return Bands(**{name: self._of_roster(getattr(bands, name)) for name in ("expected", "low", "high")})
+
+    def _of_roster(self, over_rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        out = np.full((len(self.roster), over_rows.shape[1]), np.nan, dtype=np.float32)
+        taken = np.flatnonzero(self.seats.who >= 0)
+        out[self.seats.who[taken]] = over_rows[taken]
+        return out
 
     @property
     def layout(self) -> str:
         """What a snapshot must have been made for: a short hash of the arrays' names, types and shapes, and of the format's number."""
-        arenas = (self.arena, self.peers.arena, self.cells.curves, self.cells.agents, self.cells.types, self.episodes.ledger)
+        arenas = (self.arena, self.peers.arena, self.cells.curves, self.cells.agents, self.cells.types, self.episodes.ledger, self.contexts.cells)
         text = "|".join([str(FORMAT), *self.table.names, *(arena.layout for arena in arenas)])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def snapshot(self) -> bytes:
         """Everything learned and every open judgement, bit for bit."""
-        parts = [self.arena.pack(), self.peers.arena.pack(), *self.cells.pack(), self.shared.pack(), *self.episodes.pack()]
+        parts = [
+            self.arena.pack(),
+            self.peers.arena.pack(),
+            *self.cells.pack(),
+            self.shared.pack(),
+            *self.episodes.pack(),
+            *self.contexts.pack(),
+            self.turnover.types.pack(),
+        ]
         head = {
             "layout": self.layout,
             "rounds": self._rounds,
             "cells": self.cells.counters,
+            "contexts": self.contexts.counters,
+            "seats": self.seats.pack(),
             "probes": self.probes,
             "flushes": self.episodes.flushes,
             "lengths": [len(part) for part in parts],
@@ -231,21 +259,63 @@ class Sentinel:
         self.cells.counters = head["cells"]
         self.shared.unpack(parts[5])
         self.episodes.unpack(parts[6:9])
+        self.contexts.unpack(parts[9:11])
+        self.contexts.counters = head["contexts"]
+        self.turnover.types.unpack(parts[11])
+        self.seats.unpack(head["seats"])
         self._rounds, self.probes, self.episodes.flushes = head["rounds"], head["probes"], head["flushes"]
         self._types = np.zeros(0, dtype=np.int32)
+        self._enroll()
 
     def _enroll(self) -> None:
         size = len(self.roster)
-        if size == len(self._types):
+        if size == len(self.seats.of) and len(self._types):
             return
-        self._types = self.roster.type_codes()
-        self._named = np.array([word != UNNAMED_TYPE for word in map(self.roster.types.word, self._types.tolist())], dtype=np.bool_)
-        self.arena.grow(size)
-        self.peers.grow(len(self.roster.types))
-        self.cells.grow(size, len(self.roster.types))
-        self.episodes.grow(size, len(self.roster.types))
-        self.shared.enroll(self._types, self.roster.service_codes())
-        self.threshold_nats = self._writer.threshold_nats = self.shared.threshold_nats = self._nats_for(size)
+        if size > len(self.seats.of):
+            self.seats.enroll(size)
+        self._reseat()
+        self.threshold_nats = self._writer.threshold_nats = self.shared.threshold_nats = self._nats_for(len(self.seats.who))
+
+    def _reseat(self) -> None:
+        """Make room for who has a row now, and take in of what type and service each is."""
+        rows, kinds = len(self.seats.who), len(self.roster.types)
+        who = np.maximum(self.seats.who, 0)
+        self._types = self.roster.type_codes()[who]
+        unnamed = np.array([self.roster.types.word(code) == UNNAMED_TYPE for code in range(kinds)], dtype=np.bool_)
+        self._named = ~unnamed[self._types]
+        for arena, room in ((self.arena, rows), (self.turnover.types, kinds)):
+            arena.grow(room)
+        self.peers.grow(kinds)
+        self.peers.forget_gathered()
+        self.cells.grow(rows, kinds)
+        self.contexts.grow(kinds)
+        self.episodes.grow(rows, kinds)
+        self.shared.enroll(self._types, self.roster.service_codes()[who])
+
+    def _seated(self, batch: SampleBatch) -> SampleBatch:
+        """The batch by rows instead of roster numbers; who comes back gets a row again."""
+        rows = self.seats.of[batch.agent]
+        if np.count_nonzero(rows < 0):
+            self.seats.seat(np.unique(batch.agent[rows < 0]).tolist())
+            self._reseat()
+            rows = self.seats.of[batch.agent]
+        return replace(batch, agent=rows)
+
+    def _give_back(self, now_us: int) -> None:
+        """Rows of ended sessions and of the retired are free for whoever comes next."""
+        gone = self.turnover.gone(self.arena, self._types, self.seats, now_us)
+        if not len(gone):
+            return
+        self.cells.forget(gone)
+        self.contexts.forget(self.arena, gone)
+        self.episodes.forget(gone)
+        self.arena.clear(gone)
+        left = set(gone.tolist())
+        for cause in self.shared.causes.values():
+            cause.agents -= left
+        for group in self.shared.quiet.groups:
+            group.agents -= left
+        self.seats.leave(gone)
 
     def _nats_for(self, agents: int) -> float:
         """From the budget alone: per agent, or the whole fleet's divided by its agents, whichever is stricter."""
@@ -259,8 +329,13 @@ class Sentinel:
     def _round(self, batch: SampleBatch) -> None:
         agents = batch.agent.astype(np.intp)
         here = _neighbours(agents)
+        fresh = self.arena["last_at"][here] < 0
+        if np.count_nonzero(fresh):
+            self.arena["born_at"][agents[fresh]] = batch.at_us[fresh]
+            self.turnover.join(self._types[agents[fresh]], batch.at_us[fresh])
         silence.arrive(self.arena, here, batch.at_us, batch.status, self.policy)
-        self._changed += facts.arrive(self.arena, here, batch.at_us, batch.codes)
+        changed = facts.arrive(self.arena, here, batch.at_us, batch.codes)
+        self._changed += [change for change in changed if change[1] != MODEL or not self.contexts.known_model(self.arena, change[0], change[3])]
         told = ~np.logical_and.reduce(np.isnan(batch.values), axis=1)
         over = agents[silence.resting(batch.status)]
         if np.count_nonzero(told) < len(told):
@@ -272,9 +347,12 @@ class Sentinel:
             hard.arrive(self.arena, _neighbours(agents), batch.at_us, batch.values, self._limits)
         self._rounds += 1
         place = self.cells.place(agents, self._types[agents], batch.codes[:, TASK], batch.step, self._rounds)
+        where = self.contexts.find(self.arena, agents, self._types[agents], batch.codes, self._rounds)
         keys = sample_keys(self.seed, agents, batch.at_us)
         for rows, part in _chunks(agents):
-            self._score(rows, part, agents, batch, keys, place)
+            self._score(rows, part, agents, batch, keys, place, where)
+        if where is not None and self._rounds % REFRESH_ROUNDS == 0:
+            self.contexts.settle(self.arena, agents)
         self.episodes.rest(self.arena, over)
         if self._rounds % REFRESH_ROUNDS == 0:
             size = self.arena.size
@@ -290,6 +368,8 @@ class Sentinel:
             if self._rounds % drift.WANDER_ROUNDS == 0:
                 drift.wander(self.arena, self._types, self.peers.arena["wander2"][: self.peers.arena.size])
             self._hold_against_kin()
+            self.turnover.follow(self.arena, self._types, int(batch.at_us.max()))
+            self._give_back(int(batch.at_us.max()))
         if self._rounds % episodes.FLUSH_ROUNDS == 0:
             self.episodes.flush(self.arena, self._types, self.threshold_nats)
         standing.let_go(self.arena, HOLD_SHARE * self.threshold_nats)
@@ -302,18 +382,23 @@ class Sentinel:
         for cause in self.shared.causes.values():
             for symptom in cause.symptoms:
                 shared[symptom] = True
-        for unlike in self.kin.unlike(self.arena, self._types, self._named, self.peers, least=least, hold_nats=hold, budget=budget, shared=shared):
+        settled = np.where(self.turnover.kinds[self._types], kin.SETTLED_SESSION, kin.SETTLED)
+        found = self.kin.unlike(self.arena, self._types, self._named, self.peers, settled, least=least, hold_nats=hold, budget=budget, shared=shared)
+        for unlike in found:
             kin.convict(self.arena, unlike, self.peers, int(self._types[unlike.agent]), self.threshold_nats, self.table.counted[:, :, 0] > 0)
 
-    def _score(self, rows: Rows, part: slice, all_agents: Index, batch: SampleBatch, keys: NDArray[np.uint64], place: Place | None) -> None:
+    def _score(
+        self, rows: Rows, part: slice, all_agents: Index, batch: SampleBatch, keys: NDArray[np.uint64], place: Place | None, where: Where | None
+    ) -> None:
         """Score and then learn one chunk: samples `part` of the batch, which belong to the agents of `rows`."""
         block = self.arena.block(rows)
         whole = part.start == 0 and part.stop == len(batch)
         reading = self._read(block, all_agents[part], batch if whole else batch.take(np.arange(part.start, part.stop)), keys[part])
         here = None if place is None else place.part(part)
-        judgement = self._judge(reading, None if here is None else self._surroundings(block, here))
+        there = None if where is None else where.part(part)
+        judgement = self._judge(reading, self._around(block, here, there))
         self.episodes.follow(block, reading.values, reading.x[self._output], reading.step, reading.steps, reading.at_us, here)
-        self._learn(reading, judgement, here)
+        self._learn(reading, judgement, here, there)
         block.commit()
 
     def _read(self, block: Block, agents: Index, batch: SampleBatch, keys: NDArray[np.uint64]) -> Reading:
@@ -362,7 +447,7 @@ class Sentinel:
             judged[:smooth] &= times >= SAY_FROM
             told[:smooth] &= (times >= SAY_FROM) | (reading.step <= 0)
         np.copyto(g, 0, where=~judged)
-        kin.advance(block, np.concatenate([residuals.residual + block["level"][:smooth], x[smooth:]]), told, smooth, reading.at_us)
+        kin.advance(block, np.concatenate([residuals.residual + block["level"][:smooth], x[smooth:]]), told, smooth)
         bets = surprise.rare_bets(block, bins[smooth:], smooth, lent)
         learning = ~block["held"] & ((block["nats"] < HOLD_SHARE * self.threshold_nats) | standing.probing(block))
         drift.advance(block, residuals.residual, residuals.phi, reading.seen[:smooth] & told[:smooth], told[:smooth] & learning, lent, self._cap)
@@ -392,7 +477,7 @@ class Sentinel:
         nats: Floats = np.log(np.maximum(statistic, np.float32(1e-3)) * (pace * np.float32(1 / self.period_s)))
         return nats
 
-    def _learn(self, reading: Reading, judgement: Judgement, here: Place | None) -> None:
+    def _learn(self, reading: Reading, judgement: Judgement, here: Place | None, there: Where | None) -> None:
         block, smooth, count = reading.block, self.table.continuous, reading.block["count"]
         residuals, learning = judgement.residuals, judgement.learning
         loose = (count < KNOWN_FROM) | reading.lent.dependent
@@ -405,12 +490,26 @@ class Sentinel:
         residuals.learn(reading.seen[:smooth], taught[:smooth], calm[:smooth])
         baseline.learn_counts(block, reading.x[smooth:], smooth, reading.seen[smooth:], learning)
         count += taught
-        if here is not None:
-            learned = (reading.seen[:smooth] & learning & calm[:smooth]).T
+        if here is not None or there is not None:
+            learned = reading.seen[:smooth] & learning & calm[:smooth]
             rest = np.where(count[:smooth] > 3, residuals.bounded_residual, np.float32(0))
-            self.cells.learn(here, judgement.grown.T, rest.T, np.abs(residuals.plain).T, learned)
+            if here is not None:
+                self.cells.learn(here, judgement.grown.T, rest.T, np.abs(residuals.plain).T, learned.T)
+            if there is not None:
+                self.contexts.learn(there, rest, learned, block["turn"], block["level"][:smooth])
         for name in ("samples", "turn"):
             block[name] += 1
+
+    def _around(self, block: Block, here: Place | None, there: Where | None) -> Surroundings | None:
+        """What the place in the task, the model and the tool add."""
+        around = None if here is None else self._surroundings(block, here)
+        if there is None:
+            return around
+        effect, visits = self.contexts.expected(there)
+        if around is None:
+            often = np.full_like(effect, 1e6)
+            return Surroundings(shape=effect, rough=np.ones_like(effect), doubt=np.zeros_like(effect), times=often, visits=np.minimum(often, visits))
+        return replace(around, shape=around.shape + effect, visits=np.minimum(around.visits, visits))
 
     def _surroundings(self, block: Block, here: Place) -> Surroundings:
         """What the place in the task says; the doubt is half the curve's slope here at first, less with each visit."""
@@ -437,34 +536,37 @@ class Sentinel:
         np.copyto(block["own2"], spread2, where=lends)
 
     def _assess(self, now_us: int) -> Assessment:
-        size, arena = len(self.roster), self.arena
+        size, arena, seats = self.arena.size, self.arena, self.seats
         gap_share, limit = silence.gaps(arena, now_us, self.policy)
         silent = gap_share >= 1
+        ended = np.zeros(0, dtype=np.intp)
+        if np.count_nonzero(silent) and self.turnover.kinds.any():
+            ended = np.flatnonzero(gap_share > HOLD_SHARE)
+            ended = ended[self.turnover.ended(arena, self._types, ended)]
+            gap_share[ended], silent[ended] = 0, False
         idle = silence.resting(arena["status"][:size]) & (arena["last_at"][:size] >= 0)
+        idle[ended] = True
         nats = np.maximum(arena["nats"][:size], gap_share * np.float32(self.threshold_nats) * (gap_share > HOLD_SHARE))
         if self._limits.any:
             nats = np.where(hard.standing(arena, now_us), np.maximum(nats, np.float32(self.threshold_nats)), nats)
-        findings, cohorts = self._writer.write(arena, self.shared, self.lexicon, self.roster, nats, gap_share, limit, now_us)
+        roster = self.roster if seats.plain else Seating(self.roster, seats)
+        findings, cohorts = self._writer.write(arena, self.shared, self.lexicon, roster, nats, gap_share, limit, now_us)
         for finding in findings:
             if finding.alarm and not finding.explained_by:
                 standing.blame(arena, finding.agent, finding.onset_us)
         return Assessment(
             now_us=now_us,
             threshold_nats=self.threshold_nats,
-            nats=nats,
-            samples=arena["samples"][:size].copy(),
-            ready=arena["samples"][:size] >= self.policy.min_samples,
-            silent=silent,
-            idle=idle,
-            findings=findings,
-            cohorts=cohorts,
-            facts=facts.in_words(self._changed, self.lexicon),
-            taken_over=tuple(self.shared.taken_over),
+            nats=seats.over_roster(nats, -6),
+            samples=seats.over_roster(arena["samples"][:size].copy(), 0),
+            ready=seats.over_roster(arena["samples"][:size] >= self.policy.min_samples, 0),
+            silent=seats.over_roster(silent, 0),
+            idle=seats.over_roster(idle, 1),
+            findings=seats.named(findings),
+            cohorts=seats.named_cohorts(cohorts),
+            facts=facts.in_words([(seats.agents(c[:1])[0], c[1], c[2], c[3], c[4]) for c in self._changed], self.lexicon),
+            taken_over=tuple((seats.agents(rows), key, basis) for rows, key, basis in self.shared.taken_over),
         )
-
-
-def _index(agents: Sequence[int]) -> Index:
-    return np.array(list(agents), dtype=np.intp)
 
 
 def _rounds(agents: NDArray[np.int32]) -> Iterator[Index | None]:

@@ -3,7 +3,7 @@ import { get, post, Problem } from "../api.js";
 import { askFor, toast } from "../dialogs.js";
 import { planButtons } from "../deciding.js";
 import { livePage, empty, failure, titled } from "../page.js";
-import { age, copyable, words } from "../format.js";
+import { age, copyable, inAnHour, words } from "../format.js";
 import { agentAct, agentTwin, here, ownId } from "../moment.js";
 import { acting, action, diagnosis, evidence, stats, incidentLink, plan, timelineItem } from "../parts.js";
 import { drawCharts } from "../charts.js";
@@ -15,15 +15,15 @@ const REASON = { name: "reason", label: "Reason", type: "long", required: true }
 let learning = false;
 
 const acts = {
-  contain: ["Contain", [{ name: "level", label: "Level", options: ["throttled", "restricted", "isolated", "evicted"], required: true }, REASON]],
-  release: ["Release", [REASON]],
-  reset_baseline: ["Reset baseline", [REASON]],
-  mute: ["Mute", [{ name: "until", label: "Until", type: "datetime-local", required: true }, REASON]],
-  report: ["Report sick", [REASON]],
+  contain: () => ["Contain", [{ name: "level", label: "Level", options: ["throttled", "restricted", "isolated", "evicted"], required: true }, REASON]],
+  release: () => ["Release", [REASON]],
+  reset_baseline: () => ["Reset baseline", [REASON]],
+  mute: () => ["Mute", [{ name: "until", label: "Until", type: "datetime-local", value: inAnHour(), required: true }, REASON]],
+  report: () => ["Report sick", [REASON]],
 };
 
 function act(verb) {
-  const [title, fields] = acts[verb];
+  const [title, fields] = acts[verb]();
   const send = (values) => post(agentAct(id, verb.replace("_", "-")), values.until ? { ...values, until: new Date(values.until).toISOString() } : values);
   return askFor({ title: `${title}: ${id}`, fields, ok: title, danger: verb === "contain", send }).then((answer) => answer && toast(`${title}: done`));
 }

@@ -12,7 +12,8 @@ import { announce } from "../announcing.js";
 import { ORDER, severity, severityTone, state, STATES } from "../words.js";
 import { drawMap } from "../map.js";
 
-const ROWS_MAX = 60;
+const TILES = 60;
+const ROWS = 24; // a row of the table is some thirty nodes
 const MANY = 300;
 const SIGNS = { good: "✓", warn: "▲", bad: "✚" };
 let rows = [];
@@ -23,6 +24,7 @@ const filter = $("#filter");
 const group = $("#group");
 filter.value = here().get("q") ?? "";
 group.value = here().get("group") ?? "";
+let perLeaf = TILES;
 let leafNumber = Number(here().get("page")) || 1;
 const turn = (changes) => { leafNumber = 1; setQuery({ page: "", ...changes }); draw(); };
 filter.addEventListener("input", () => turn({ q: filter.value.trim() }));
@@ -74,22 +76,24 @@ function drawAll() {
   for (const [id, format] of [["#as-csv", "csv"], ["#as-json", "json"]]) $(id).href = twin("/api/agents", { format, q: filter.value.trim() });
   if (!rows.length) return fill($("#agents"), empty("No agents yet: run ", h("code", {}, "python demo.py"), " or send vitals to the daemon."));
   const groups = group.value ? grouped(shown) : [["", shown]];
-  const list = rows.length > MANY || view.value === "table" ? (members) => table({ caption: "Agents, the most severe first", columns: COLUMNS, rows: members, key: (row) => row.id }) : tiles;
+  const listed = rows.length > MANY || view.value === "table";
+  perLeaf = listed ? ROWS : TILES;
+  const list = listed ? (members) => table({ caption: "Agents, the most severe first", columns: COLUMNS, rows: members, key: (row) => row.id }) : tiles;
   const mapped = rows.length > MANY || view.value === "map";
   $("#map").hidden = !mapped;
   if (mapped) drawMap($("#map"), groups, { open: (row) => location.assign(agentPage(row.id)) });
-  leafNumber = Math.min(Math.max(1, leafNumber), Math.ceil(shown.length / ROWS_MAX) || 1);
+  leafNumber = Math.min(Math.max(1, leafNumber), Math.ceil(shown.length / perLeaf) || 1);
   fill(
     $("#agents"),
     shown.length ? leaf(groups).map(([name, members, all]) => [name ? h("h3", { dataset: { key: `group-${name}` } }, `${name} (${all})`) : null, list(members)]) : empty("No agent fits this filter."),
-    shown.length > ROWS_MAX ? pager(shown.length) : null,
+    shown.length > perLeaf ? pager(shown.length) : null,
   );
 }
 
 /** The part of the groups that this page of the list shows: [[name, members shown, members in all]]. */
 function leaf(groups) {
-  let from = (leafNumber - 1) * ROWS_MAX;
-  let room = ROWS_MAX;
+  let from = (leafNumber - 1) * perLeaf;
+  let room = perLeaf;
   const found = [];
   for (const [name, members] of groups) {
     const part = members.slice(from, from + room);
@@ -101,10 +105,10 @@ function leaf(groups) {
 }
 
 function pager(total) {
-  const pages = Math.ceil(total / ROWS_MAX);
+  const pages = Math.ceil(total / perLeaf);
   const go = (to) => () => { leafNumber = to; setQuery({ page: to > 1 ? to : "" }); draw(); };
   const button = (label, to) => h("button", { type: "button", dataset: { key: label, means: `${label}${to}`, act: label }, "aria-disabled": to < 1 || to > pages ? "true" : null, onclick: () => to >= 1 && to <= pages && go(to)() }, label);
-  return h("nav.bar.pager", { "aria-label": "Pages of the list", dataset: { key: "pager" } }, button("First", leafNumber > 1 ? 1 : 0), button("Before", leafNumber - 1), h("span.quiet", { role: "status" }, `${(leafNumber - 1) * ROWS_MAX + 1} to ${Math.min(total, leafNumber * ROWS_MAX)} of ${total}${group.value ? "" : ", the most severe first"}`), button("Next", leafNumber + 1), button("Last", leafNumber < pages ? pages : pages + 1));
+  return h("nav.bar.pager", { "aria-label": "Pages of the list", dataset: { key: "pager" } }, button("First", leafNumber > 1 ? 1 : 0), button("Before", leafNumber - 1), h("span.quiet", { role: "status" }, `${(leafNumber - 1) * perLeaf + 1} to ${Math.min(total, leafNumber * perLeaf)} of ${total}${group.value ? "" : ", the most severe first"}`), button("Next", leafNumber + 1), button("Last", leafNumber < pages ? pages : pages + 1));
 }
 
 const notInForce = (row) => row.desired !== row.observed;
@@ -235,7 +239,7 @@ async function totals() {
   stats = (await ofThisMoment("/api/stats")) ?? stats;
   drawSoon();
 }
-on("reset", totals);
+on("reset", () => { totals(); changes(); });
 
 async function changes() {
   const found = await ofThisMoment("/api/changes");

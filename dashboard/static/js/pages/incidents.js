@@ -5,7 +5,7 @@ import { percent, time, words } from "../format.js";
 import { filterOf } from "../filter.js";
 import { here, setQuery, twin } from "../moment.js";
 import { agentLink, incidentLink, table } from "../parts.js";
-import { severity } from "../words.js";
+import { incidentState, severity } from "../words.js";
 
 let newest = [];
 let older = [];
@@ -32,10 +32,10 @@ function draw() {
     caption: "Incidents, open ones first",
     columns: [
       { head: "Incident", cell: (one) => incidentLink(one.id) },
-      { head: "Status", cell: (one) => (one.open ? "open" : words(one.outcome)) },
+      { head: "Status", cell: incidentState },
       { head: "Severity", figure: true, cell: (one) => severity(one.severity) },
       { head: "Agents", cell: (one) => [one.agents.slice(0, 3).map((id, n) => [n ? ", " : "", agentLink(id)]), one.agent_count > 3 ? ` and ${one.agent_count - 3} more` : ""] },
-      { head: "Looks like", cell: (one) => `${words(one.diagnosis)}${one.confidence === null ? "" : `, ${percent(one.confidence)}`}` },
+      { head: "Looks like", cell: (one) => `${words(one.diagnosis)}${one.confidence === null || one.diagnosis === "unknown" ? "" : `, ${percent(one.confidence)}`}` },
       { head: "Opened", cell: (one) => time(one.opened_at) },
       { head: "Plan", narrow: true, cell: (one) => (one.plan ? `${one.plan}, ${words(one.plan_status)}` : "–") },
     ],

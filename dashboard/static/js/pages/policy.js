@@ -11,8 +11,8 @@ function draw(found) {
       caption: section,
       columns: [
         { head: "Rule", tight: true, cell: (one) => h("code", { id: one.name }, one.name) },
-        { head: "Value", figure: true, tight: true, cell: (one) => [h("strong", {}, String(one.value)), one.changed ? h("div.quiet", {}, `default ${one.default}`) : null] },
-        { head: "Unit", tight: true, narrow: true, cell: (one) => one.unit ?? (one.options ?? []).join(", ") },
+        { head: "Value", figure: true, tight: true, cell: (one) => [h("strong", {}, one.value === 0 && one.unit?.includes("0: off") ? "off" : String(one.value)), one.changed ? h("div.quiet", {}, `default ${one.default}`) : null] },
+        { head: "Unit", tight: true, narrow: true, cell: (one) => one.unit?.replace(", 0: off", "") ?? (one.options ?? []).join(", ") },
         { head: "Why it exists", wide: true, cell: (one) => one.why },
       ],
       rows: found.rules.filter((one) => one.section === section),

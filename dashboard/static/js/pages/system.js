@@ -8,6 +8,7 @@ const FULL = 0.8;
 const size = (bytes) => (bytes >= 1e6 ? `${(bytes / 1e6).toFixed(1)} MB` : `${Math.ceil(bytes / 1e3)} kB`);
 const good = (fine, yes, no) => h("span", { class: fine ? "tone-good" : "tone-bad" }, fine ? `✓ ${yes}` : `✕ ${no}`);
 const plain = (value) => (value === null || value === undefined || value === "" ? "–" : typeof value === "object" ? Object.entries(value).map(([name, one]) => `${words(name)} ${one}`).join(", ") || "none" : typeof value === "number" ? figure(value, 4) : String(value));
+const share = (one) => (one.limit ? one.size / one.limit : 0);
 const panel = (title, ...inside) => h("section.panel", { dataset: { key: title } }, h("h2", {}, title), inside);
 
 function head({ daemon, dashboard }) {
@@ -16,7 +17,7 @@ function head({ daemon, dashboard }) {
     ["Daemon", good(daemon.status === "up", "up", daemon.status)],
     report ? ["Mode", report.run.mode] : null,
     report ? ["Ticks", `${figure(report.ticks.done, 6)}, ${report.ticks.skipped} skipped`] : null,
-    report ? ["Tick lag", `${figure(report.ticks.lag_ms)} ms of ${figure(1000 * report.ticks.period_s)}`] : null,
+    report ? ["Tick lag", `${figure(report.ticks.lag_ms)} ms of ${figure(1000 * report.ticks.period_s)} ms`] : null,
     report ? ["Journal", good(report.journal.writable, "writable", report.journal.trouble || "not writable")] : null,
     report ? ["Telemetry", `${report.telemetry.dropped} dropped, ${report.telemetry.waiting} waiting`] : null,
     ["Dashboard reads", `${figure(1000 * dashboard.followed_s_ago)} ms ago`],
@@ -38,16 +39,17 @@ const children = (report) =>
     key: (one) => one.name,
   });
 
-const bounds = (report) =>
+const used = (one) => one.size > 0 || one.lost > 0;
+const bounds = (places) =>
   table({
     caption: "Bounded places: how full, and what was lost",
     columns: [
       { head: "Place", tight: true, cell: (one) => words(one.name.replace(".", ": ")) },
-      { head: "Filled", cell: (one) => h("progress", { class: one.size > FULL * one.limit ? "tone-bad" : "accent", max: one.limit || 1, value: one.size, "aria-hidden": "true" }) },
-      { head: "Holds", figure: true, cell: (one) => `${figure(one.size, 6)} of ${figure(one.limit, 6)}` },
+      { head: "Filled", cell: (one) => !one.limit ? null : h("progress", { class: one.size > FULL * one.limit ? "tone-bad" : "accent", max: one.limit || 1, value: one.size, "aria-hidden": "true" }) },
+      { head: "Holds", figure: true, cell: (one) => (one.limit ? `${figure(one.size, 6)} of ${figure(one.limit, 6)}` : `${figure(one.size, 6)}, no limit`) },
       { head: "Lost", figure: true, cell: (one) => (one.lost ? h("strong.tone-bad", {}, `✕ ${one.lost}`) : "0") },
     ],
-    rows: [...report.bounds].sort((a, b) => b.lost - a.lost || b.size / (b.limit || 1) - a.size / (a.limit || 1)),
+    rows: [...places].sort((a, b) => b.lost - a.lost || share(b) - share(a)),
     key: (one) => one.name,
   });
 
@@ -61,9 +63,9 @@ function draw({ troubles, daemon, dashboard, grafana }) {
       panel("Journal", facts(["Run", copyable(dashboard.run_id || "none")], ["Event", dashboard.seq], report ? ["Head", copyable(report.journal.head.slice(0, 16))] : null, report ? ["Refused writes", report.journal.refused] : null, ...Object.entries(dashboard.files ?? {}).map(([name, bytes]) => [name, size(bytes)]))),
       panel("This dashboard", facts(["Since", time(dashboard.started_at, { full: true })], ["Requests", dashboard.requests], ["Unexpected errors", good(!dashboard.bugs, "none", dashboard.bugs)], ["Login needed to read", dashboard.login_required ? "yes" : "no, only to decide"], ["Data", dashboard.data_dir], grafana ? ["Grafana", h("a", { href: grafana, rel: "noreferrer" }, grafana)] : null)),
     ),
-    report ? [h("h2", {}, "Inside the daemon"), children(report)] : null,
+    report?.children.length ? [h("h2", {}, "Inside the daemon"), children(report)] : null,
     report ? h("div.duo", { dataset: { key: "three" } }, Object.entries(report.companions ?? {}).map(([name, one]) => panel(words(name), facts(...Object.entries(one ?? {}).map(([field, value]) => [words(field), field === "trouble" ? good(!value, "no trouble", value) : plain(value)])))), panel("Refused", facts(...Object.entries(report.api ?? {}).map(([name, value]) => [words(name), plain(value)])))) : null,
-    report ? [h("h2", {}, "Queues and tables"), bounds(report)] : null,
+    report ? [h("h2", {}, "Queues and tables"), bounds(report.bounds.filter(used)), h("details", { dataset: { key: "empty" } }, h("summary", {}, `${report.bounds.filter((one) => !used(one)).length} are empty`), bounds(report.bounds.filter((one) => !used(one))))] : null,
     daemon.metrics ? h("details", { dataset: { key: "metrics" } }, h("summary", {}, "Metrics, as Prometheus sees them"), facts(...Object.entries(daemon.metrics).map(([name, value]) => [h("code", {}, name), plain(value)]))) : null,
     h("p.quiet", {}, "For machines: ", [["/healthz", "health"], ["/readyz", "readiness"], ["/metrics", "metrics"], ["/openapi.json", "OpenAPI"]].map(([path, says]) => [h("a", { href: path }, says), " "])),
   );
