@@ -18,7 +18,7 @@ from immune.settings import InfluxSettings
 from immune.stores.influx.asking import Asker
 from immune.stores.influx.reading import InfluxJournal, InfluxTelemetry
 from immune.stores.journal_sqlite import SqliteJournal
-from immune.stores.links import digest, issue_link, redeem_link
+from immune.stores.links import ADDRESS_FILE, digest, issue_link, redeem_link
 from immune.stores.people import PREFIX, PeopleStore
 from immune.stores.private import replace_private
 from immune.stores.tokens import TokenStore
@@ -26,7 +26,7 @@ from immune.stores.tokens import TokenStore
 __all__ = ["Keys", "Sources", "alive", "daemon_note", "digest", "issue_link", "open_keys", "redeem_link", "replace_private"]
 
 DAEMON_FILE = "daemon.json"
-DASHBOARD_FILE = "dashboard.json"
+DASHBOARD_FILE = ADDRESS_FILE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

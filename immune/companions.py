@@ -27,7 +27,7 @@ from immune.runtime.watchdog import Stall, Watchdog
 from immune.settings import InfluxSettings, Settings
 from immune.stores.influx.beside import FOLDER, Pair, pair
 from immune.stores.journal_sqlite import FILE_NAME
-from immune.stores.links import page_link
+from immune.stores.links import noted_address, page_link
 from immune.stores.retention import Retention
 from immune.stores.telemetry_sqlite import SqliteTelemetry
 
@@ -101,7 +101,9 @@ def notifier(beside: Beside) -> Companion | None:
     engine, settings = beside.engine, beside.settings
 
     def link(notice: Notice) -> str:
-        return settings.dashboard_address + page_link(settings.data_dir, notice.page, beside.clock.now_us())
+        # where it listens may be another port than the wanted one: a free one was asked for, or that one was taken
+        address = settings.dashboard_url or noted_address(settings.data_dir) or settings.dashboard_address
+        return address + page_link(settings.data_dir, notice.page, beside.clock.now_us())
 
     teller = Notifier(
         {spec.channel.name: spec.way for spec in channels},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,6 +58,12 @@ def emit(document: Any, as_json: bool, show: Callable[[], None]) -> None:
         sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
     else:
         show()
+
+
+def emit_roles(roles: Mapping[str, str], as_json: bool, empty: str) -> None:
+    """Names and what they may do; `empty` is said where there are none."""
+    documents = [{"name": name, "role": role} for name, role in sorted(roles.items())]
+    emit(documents, as_json, lambda: table("", ("name", "role"), sorted(roles.items()), empty))
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:

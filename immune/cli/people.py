@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from immune.cli.output import DataDir, Json, emit, out, table
+from immune.cli.output import DataDir, Json, emit, emit_roles, out
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,9 +29,7 @@ def default(context: typer.Context, data_dir: DataDir = None, as_json: Json = Fa
 @app.command("list")
 def people_list(data_dir: DataDir = None, as_json: Json = False) -> None:
     """Names and roles. Example: immune people list --json"""
-    documents = [{"name": name, "role": role} for name, role in _store(data_dir).roles().items()]
-    rows = [(one["name"], one["role"]) for one in documents]
-    emit(documents, as_json, lambda: table("", ("name", "role"), rows, "nobody logs in with a password yet"))
+    emit_roles(_store(data_dir).roles(), as_json, "nobody logs in with a password yet")
 
 
 @app.command("add")

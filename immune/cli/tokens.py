@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from immune.cli.output import DataDir, Json, emit, err, out, table
+from immune.cli.output import DataDir, Json, emit, emit_roles, err, out
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,9 +28,7 @@ def default(context: typer.Context, data_dir: DataDir = None, as_json: Json = Fa
 @app.command("list")
 def tokens_list(data_dir: DataDir = None, as_json: Json = False) -> None:
     """Names and roles; the tokens themselves are kept nowhere. Example: immune tokens list --json"""
-    documents = [{"name": name, "role": role} for name, role in sorted(_store(data_dir).roles().items())]
-    rows = [(d["name"], d["role"]) for d in documents]
-    emit(documents, as_json, lambda: table("", ("name", "role"), rows, "no tokens yet: the first start of the daemon makes the admin's"))
+    emit_roles(_store(data_dir).roles(), as_json, "no tokens yet: the first start of the daemon makes the admin's")
 
 
 @app.command("create")

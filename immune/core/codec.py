@@ -70,7 +70,7 @@ def _not_finite(word: str) -> float:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_not_finite)
-_scan = json.scanner.make_scanner(_DECODER)
+_scan = vars(_DECODER)["scan_once"]
 
 
 def build(cls: type[D], content: Any) -> D:

@@ -137,7 +137,7 @@ def value_reader(hint: Any) -> Reader:
         return _optional_reader(value_reader(next(one for one in inner if one is not type(None))))
     if origin is Literal:
         return _word_reader(inner)
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         read_object = reader(hint)
         return lambda value, name: read_object(value)
     return _scalar_reader(hint)
@@ -156,13 +156,11 @@ def _strings_reader() -> Reader:
 
 
 def _list_reader(hint: Any) -> Reader:
-    if dataclasses.is_dataclass(hint):
-        read_object = reader(hint)
-        return lambda value, name: (
-            tuple([read_object(item) for item in value]) if type(value) is list else _as_list(value, name, lambda item, name: item)
-        )
     read_item = value_reader(hint)
-    return lambda value, name: _as_list(value, name, read_item)
+    if not isinstance(hint, type) or not dataclasses.is_dataclass(hint):
+        return lambda value, name: _as_list(value, name, read_item)
+    read_object = reader(hint)
+    return lambda value, name: tuple([read_object(item) for item in value]) if type(value) is list else _as_list(value, name, read_item)
 
 
 def _as_list(value: Any, name: str, read_item: Reader) -> tuple[Any, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from immune.clock import US, Clock
@@ -119,7 +120,7 @@ class Notifier:
             await filled.wait()
 
     async def _deliver(self, name: str, delivery: Delivery) -> None:
-        message = compose(delivery, self._run_id, self._link(delivery.notices[0]))
+        message = compose(delivery, self._run_id, self._link(_opens(delivery)))
         for pause_s in (*PAUSES_S, None):
             try:
                 await self._ways[name].send(message)
@@ -146,3 +147,11 @@ class Notifier:
                 reminders=delivery.reminders,
             )
             self._record(notice.subject, told)
+
+
+def _opens(delivery: Delivery) -> Notice:
+    """What the link of a message opens: the page of its one notice; for several, the list of what waits for an answer, or of incidents."""
+    first = delivery.notices[0]
+    if len(delivery.notices) == 1:
+        return first
+    return replace(first, page="/approvals" if any(notice.waits for notice in delivery.notices) else "/incidents")

@@ -49,6 +49,10 @@ EXPORTERS: dict[OtlpProtocol, str] = {
     "http/protobuf": "opentelemetry.exporter.otlp.proto.http",
 }
 """Imported by name: gRPC alone costs a tenth of a second and is not always there."""
+_REFUSED = re.compile(r"code: (?:StatusCode\.)?(?:400|413|422|INVALID_ARGUMENT|RESOURCE_EXHAUSTED)\b")
+"""What the exporters write when a collector will never take a batch as it is; they tell it to nobody in another way."""
+SINGLES_MAX = 16
+"""Spans refused one by one while none is taken: then it is the collector, and not a span, that is at fault."""
 
 
 class Notices(logging.Handler):
@@ -187,6 +191,38 @@ def _histogram(spec: HistogramSpec, series: Mapping[tuple[str, ...], Series], sn
 def _exemplars(examples: Iterable[Example]) -> Iterator[Exemplar]:
     for one in examples:
         yield Exemplar(filtered_attributes={}, value=one.value, time_unix_nano=one.at_us * NS_PER_US, span_id=one.span_id, trace_id=one.trace_id)
+
+
+class Batches:
+    """Spans for an exporter; a batch that is refused is halved until what is bad stands alone and is left behind, counted."""
+
+    def __init__(self, exporter: SpanExporter, notices: Notices) -> None:
+        self.refused = 0
+        self._exporter = exporter
+        self._notices = notices
+
+    def send(self, spans: Sequence[ReadableSpan]) -> bool:
+        """Whether nothing of these need be sent again: all were taken but for those that never will be."""
+        taken, bad = self._halves(spans, [])
+        if not taken and len(bad) > 0:
+            return False  # with nothing taken, nobody knows whether it is the spans; later ones come along the next time
+        self.refused += len(bad)
+        return taken
+
+    def _halves(self, spans: Sequence[ReadableSpan], bad: list[ReadableSpan]) -> tuple[bool, list[ReadableSpan]]:
+        """Whether the collector took something and was never away, and what it refused."""
+        self._notices.newest = ""
+        if self._exporter.export(spans) is SpanExportResult.SUCCESS:
+            return True, bad
+        if not _REFUSED.search(self._notices.newest) or len(bad) >= SINGLES_MAX:
+            raise _AwayError
+        if len(spans) == 1:
+            bad.append(spans[0])
+            return False, bad
+        middle = len(spans) // 2
+        first, _ = self._halves(spans[:middle], bad)
+        second, _ = self._halves(spans[middle:], bad)
+        return first or second, bad
 
 
 class Outlet:

@@ -193,7 +193,7 @@ def _telling(envelope: Envelope, event: Event) -> str | None:
         case acts.CommandAnswered():
             return f"{by} had the answer {event.status} to {in_words(event.command)}; asking again under {event.key} changes nothing"
         case acts.PersonTold():
-            again = f", for the {event.reminders + 1}. time" if event.reminders else ""
+            again = f", reminded {event.reminders} {'time' if event.reminders == 1 else 'times'}" if event.reminders else ""
             if event.outcome == "delivered":
                 return f"people were told of {event.about} through {event.channel}{again}"
             return f"people could not be told of {event.about} through {event.channel}{again}: {event.detail}"

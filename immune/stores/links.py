@@ -16,12 +16,22 @@ from urllib.parse import quote
 from immune.stores.private import replace_private
 
 US = 1_000_000
+ADDRESS_FILE = "dashboard.json"
 LINKS_DIR = "dashboard.links"
 LASTS_S = 24 * 3600
 LOGIN_LASTS_S = 600
 LINKS_MAX = 2_000
 SWEPT_FILE = ".swept"
 SWEEP_EVERY_S = 600
+
+
+def noted_address(data_dir: Path) -> str:
+    """Where the dashboard of this data directory listens, as it noted itself; empty while none runs."""
+    try:
+        url = json.loads((data_dir / ADDRESS_FILE).read_text(encoding="utf-8"))["url"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return url if isinstance(url, str) else ""
 
 
 def page_link(data_dir: Path, page: str, now_us: int) -> str:

@@ -53,11 +53,21 @@ const bounds = (places) =>
     key: (one) => one.name,
   });
 
+/** What does not work inside the daemon, each in a line. */
+function inside(report) {
+  if (!report) return [];
+  const ill = Object.entries(report.companions ?? {}).filter(([, one]) => one?.trouble).map(([name, one]) => `${words(name)}: ${one.trouble}${name === "notifier" ? ". People may not hear of what waits for them" : ""}`);
+  const stopped = report.children.filter((one) => one.status !== "running").map((one) => `${words(one.name)} is ${one.status}${one.last_error ? `: ${one.last_error}` : ""}`);
+  const lost = report.bounds.filter((one) => one.lost).map((one) => `${words(one.name.replace(".", ": "))} lost ${one.lost}`);
+  return [...ill, ...stopped, ...(report.journal.writable ? [] : [`the journal cannot be written: ${report.journal.trouble || "see the log"}`]), ...lost];
+}
+
 function draw({ troubles, daemon, dashboard, grafana }) {
   const { report } = daemon;
+  const wrong = [...troubles.map((one) => one.detail), ...inside(report)];
   fill(
     $("#system"),
-    troubles.length ? h("div.panel", {}, troubles.map((one) => h("p.tone-warn", {}, "▲ ", one.detail))) : h("p.tone-good", {}, "✓ Everything answers."),
+    wrong.length ? h("ul.panel.wrong", {}, wrong.map((one) => h("li.tone-warn", {}, h("span", { "aria-hidden": "true" }, "▲ "), one))) : h("p.tone-good", {}, report ? "✓ Everything works." : "✓ Everything answers. Log in to see inside the daemon."),
     head({ daemon, dashboard }),
     h("div.duo", { dataset: { key: "two" } },
       panel("Journal", facts(["Run", copyable(dashboard.run_id || "none")], ["Event", dashboard.seq], report ? ["Head", copyable(report.journal.head.slice(0, 16))] : null, report ? ["Refused writes", report.journal.refused] : null, ...Object.entries(dashboard.files ?? {}).map(([name, bytes]) => [name, size(bytes)]))),
