@@ -55,6 +55,11 @@ class Sources:
             return None
         return found.st_dev, found.st_ino
 
+    @property
+    def recorded(self) -> bool:
+        """Whether any run was ever recorded here: a house without one is empty, not broken."""
+        return self.influx is not None or self.journal_mark() is not None
+
     def file_sizes(self) -> dict[str, int]:
         """Bytes of the stores' files, by name."""
         found = {}

@@ -16,6 +16,7 @@ from dashboard.routing import Ask, Route, document
 from immune.api.problems import ProblemError
 from immune.core.events import Envelope, iso
 from immune.errors import UnknownIdError, UnreachableError
+from immune.ports import RunInfo
 from immune.reports import documents as shared
 from immune.reports.explain import explain
 from immune.reports.sentences import say
@@ -42,7 +43,7 @@ def list_journal(ask: Ask) -> Response:
     concerned = [name for name in (ask.query("subject"), ask.query("incident")) if name]
     if concerned:
         found, low = _of_concerned(ask, projection, concerned[-1], low, limit, wanted)
-    else:
+    elif low > 1:
         scanned = 0
         with ask.site.sources.journal() as journal:
             while low > 1 and len(found) < limit and scanned < SCAN_MAX:
@@ -120,8 +121,10 @@ def show_policy(ask: Ask) -> Response:
 
 def list_runs(ask: Ask) -> Response:
     """Every recorded run, the newest first."""
-    with ask.site.sources.journal() as journal:
-        runs = journal.runs()
+    runs: list[RunInfo] = []
+    if ask.site.sources.recorded:
+        with ask.site.sources.journal() as journal:
+            runs = journal.runs()
     followed = ask.site.projection.run_id
     daemon = ask.site.daemon.status.run_id
     rows = [

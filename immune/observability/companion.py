@@ -47,6 +47,10 @@ class Sink(Protocol):
         """Whether it was taken."""
         ...
 
+    def refused(self) -> int:
+        """Spans that were left behind, because they will never be taken."""
+        ...
+
     def complaint(self) -> str:
         """Why the newest was not taken, as far as anybody knows."""
         ...
@@ -137,6 +141,7 @@ class OtelCompanion:
             "sent_seq": self._place.sent_seq,
             "metric_exports": self._snapshots_sent,
             "failures": self._failures,
+            "spans_refused": self._sink.refused() if self._sink is not None else 0,
         }
 
     @property

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from opentelemetry.context import Context
@@ -202,27 +203,26 @@ class Batches:
         self._notices = notices
 
     def send(self, spans: Sequence[ReadableSpan]) -> bool:
-        """Whether nothing of these need be sent again: all were taken but for those that never will be."""
-        taken, bad = self._halves(spans, [])
-        if not taken and len(bad) > 0:
+        """Whether nothing of these need be sent again: all were taken, but for those that never will be."""
+        waiting, taken, bad = [spans], 0, 0
+        while waiting:
+            batch = waiting.pop()
+            self._notices.newest = ""
+            if self._exporter.export(batch) is SpanExportResult.SUCCESS:
+                taken += len(batch)
+            elif not _REFUSED.search(self._notices.newest):
+                return False  # it is away; what was taken is sent once more, with the same ids
+            elif len(batch) > 1:
+                middle = len(batch) // 2
+                waiting += [batch[middle:], batch[:middle]]
+            else:
+                bad += 1
+            if bad >= SINGLES_MAX and not taken:
+                break
+        if bad and not taken:
             return False  # with nothing taken, nobody knows whether it is the spans; later ones come along the next time
-        self.refused += len(bad)
-        return taken
-
-    def _halves(self, spans: Sequence[ReadableSpan], bad: list[ReadableSpan]) -> tuple[bool, list[ReadableSpan]]:
-        """Whether the collector took something and was never away, and what it refused."""
-        self._notices.newest = ""
-        if self._exporter.export(spans) is SpanExportResult.SUCCESS:
-            return True, bad
-        if not _REFUSED.search(self._notices.newest) or len(bad) >= SINGLES_MAX:
-            raise _AwayError
-        if len(spans) == 1:
-            bad.append(spans[0])
-            return False, bad
-        middle = len(spans) // 2
-        first, _ = self._halves(spans[:middle], bad)
-        second, _ = self._halves(spans[middle:], bad)
-        return first or second, bad
+        self.refused += bad
+        return True
 
 
 class Outlet:
@@ -234,16 +234,21 @@ class Outlet:
         self._resource = resource_of(run_id)
         self._maker = SpanMaker(self._resource)
         self._traces = span_exporter(settings.traces) if settings.traces else None
+        self._batches = Batches(self._traces, self.notices) if self._traces is not None else None
         self._metrics = metric_exporter(settings.metrics) if settings.metrics else None
 
     def send_moments(self, moments: Sequence[Moment]) -> bool:
         """Whether the collector took the spans of these moments."""
         spans = self._maker.spans(moments)
-        return self._traces is None or not spans or self._traces.export(spans) is SpanExportResult.SUCCESS
+        return self._batches is None or not spans or self._batches.send(spans)
 
     def send_snapshot(self, snapshot: Snapshot) -> bool:
         """Whether the collector took these metrics."""
         return self._metrics is None or self._metrics.export(metrics_of(snapshot, self._resource)) is MetricExportResult.SUCCESS
+
+    def refused(self) -> int:
+        """Spans that the collector refused for good."""
+        return self._batches.refused if self._batches is not None else 0
 
     def complaint(self) -> str:
         """The newest complaint of the library."""

@@ -177,8 +177,8 @@ class Request:
 
     def agents(self, speaker: str = "") -> set[str]:
         """Whom it speaks of, tools and all."""
-        told = [one for one in (*self.export.spans, *self.export.points) if _operation(one.attributes)]
-        return {str(_identity(one.attributes, one.resource, speaker)["agent"]) for one in told}
+        told: list[Span | Point] = [*self.export.spans, *self.export.points]
+        return {str(_identity(one.attributes, one.resource, speaker)["agent"]) for one in told if _operation(one.attributes)}
 
     def rows(self, speaker: str = "") -> list[Row]:
         """Its samples; to be asked once, because the translator goes on from there."""

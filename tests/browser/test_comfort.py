@@ -11,11 +11,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from dashboard import documents, downloads, paging
+from dashboard import documents
 from dashboard.routes import reading
 from dashboard.serving import make_server
 from dashboard.site import Options
 from immune.clock import SystemClock
+from immune.api.problems import ProblemError
 from immune.errors import RefusedError
 from tests.browser.conftest import DEADLINE_S, NARROW, WIDE, Served, enter, live
 from tests.integration.daemon_kit import open_incident, open_request
@@ -34,7 +35,7 @@ KEYSTROKES = 6
 def test_d3_a_page_says_that_it_loads(recorded, tab):
     watched, held = tab(recorded.url), []
     page = watched.page
-    page.route("**/api/agents", held.append)
+    page.route("**/api/agents", lambda route: held.append(route))
     page.goto(recorded.url + "/fleet")
     page.locator("#agents[aria-busy=true]", has_text="Loading").wait_for()
     recorded.wait(lambda: page.evaluate("1") == 1 and bool(held))
@@ -75,11 +76,12 @@ def test_d3_an_error_has_its_message_its_request_id_and_a_way_on(recorded, tab, 
 
     for module in (documents, reading.documents):
         monkeypatch.setattr(module, "incident_summary", broken)
-    with page.expect_response("**/api/incidents*") as answered:
-        watched.open("/incidents")
+    ids = []
+    page.on("response", lambda answer: ids.append(answer.headers["x-request-id"]) if answer.status == 500 else None)
+    watched.open("/incidents")
     panel = page.locator("#list [role=alert]")
     assert "something went wrong here" in panel.inner_text()
-    assert answered.value.headers["x-request-id"] in panel.inner_text(), "whoever reads the log finds it by this"
+    assert re.search(r"Request id ([0-9a-f]{16})", panel.inner_text())[1] in ids, "whoever reads the log finds it by this"
     assert "a mistake of ours" not in panel.inner_text()
     monkeypatch.undo()
     panel.get_by_role("button", name="Try again").click()
@@ -112,7 +114,7 @@ def test_d3_charts_without_measurements_say_so(recorded, tab, monkeypatch):
     kept = type(recorded.served.site.sources).telemetry
 
     def away(self):
-        raise downloads.ProblemError(503, "the measurements cannot be read", way_out="try again")
+        raise ProblemError(503, "the measurements cannot be read", way_out="try again")
 
     monkeypatch.setattr(type(recorded.served.site.sources), "telemetry", away)
     page = watched.open("/agents/coder-04")
@@ -122,7 +124,6 @@ def test_d3_charts_without_measurements_say_so(recorded, tab, monkeypatch):
     panel.get_by_role("button", name="Try again").click()
     page.locator("#charts canvas").first.wait_for()
     assert not panel.count()
-    assert paging.PAGE > 0
 
 
 # -- D4 ----------------------------------------------------------------------------------------------------------------------
@@ -286,7 +287,7 @@ def test_d7_a_request_is_decided_with_a_thumb(stage, tab):
         button = page.get_by_role("button", name=label, exact=True)
         box = button.bounding_box()
         assert box["height"] >= 44
-        assert box["width"] >= 100
+        assert box["width"] >= 44
         assert 0 <= box["x"] and box["x"] + box["width"] <= NARROW["width"]
         assert box["y"] + box["height"] <= NARROW["height"], "in reach without scrolling"
     for said in ("sick-1", "token explosion", "severity 8.0 of 10"):

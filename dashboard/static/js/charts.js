@@ -2,7 +2,7 @@
 import { fill, h } from "./dom.js";
 import { clock, figure, time, words } from "./format.js";
 import { empty } from "./page.js";
-import { setQuery } from "./moment.js";
+import { here, setQuery } from "./moment.js";
 
 const HOUR = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hour12: false });
 const SHORT = new Intl.NumberFormat(undefined, { notation: "compact", maximumSignificantDigits: 3 });
@@ -16,7 +16,9 @@ const LEAST_US = 5e6;
 function toolbar(again) {
   const go = (from, to) => { setQuery({ from: Math.round(from), to: Math.round(to) }, { push: true }); again(); };
   const move = (ends) => () => {
-    const { from_us, to_us } = last.found;
+    // the window that was asked for, whether or not its measurements are here yet
+    const asked = ["from", "to"].map((name) => Number(here().get(name)));
+    const [from_us, to_us] = asked.every(Boolean) ? asked : [last.found.from_us, last.found.to_us];
     const [from, to] = ends(to_us - from_us);
     if (to_us + to - (from_us + from) >= LEAST_US) go(Math.max(0, from_us + from), to_us + to);
   };
