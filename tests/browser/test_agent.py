@@ -233,10 +233,9 @@ def test_b4_what_is_not_allowed_is_disabled_with_the_reason(stage, tab):
     enter(watched, stage, "operator", "/agents/sick-1")
     assert disabled(page) == {
         "Release": "it is not contained",
-        "Heal": f"{request['plan']} is waiting already" if "waiting" in disabled(page)["Heal"] else disabled(page)["Heal"],
+        "Heal": f"{request['plan']} is waiting already",
         "Heal now": "the role operator may not do this; ask for the role approver",
     }
-    assert request["plan"] in disabled(page)["Heal"]
     enter(watched, stage, "approver", "/agents/sick-1")
     assert "Heal now" not in disabled(page)
     stage.do(lambda made: made.server.close())
@@ -275,6 +274,7 @@ def test_b4_contain_release_mute_reset_and_heal_now_are_done_from_the_page(stage
     assert told("released").actor == "person:approver"
     press("Mute", "Mute", reason="known")
     assert told("muted").actor == "person:approver"
+    assert "Heal now" not in disabled(page), disabled(page)
     press("Heal now", "Heal now")
     assert told("plan_started").subject == "sick-1"
     live(watched.open("/agents/sick-2"))

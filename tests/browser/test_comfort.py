@@ -15,8 +15,8 @@ from dashboard import documents
 from dashboard.routes import reading
 from dashboard.serving import make_server
 from dashboard.site import Options
-from immune.clock import SystemClock
 from immune.api.problems import ProblemError
+from immune.clock import SystemClock
 from immune.errors import RefusedError
 from tests.browser.conftest import DEADLINE_S, NARROW, WIDE, Served, enter, live
 from tests.integration.daemon_kit import open_incident, open_request
@@ -288,7 +288,7 @@ def test_d7_a_request_is_decided_with_a_thumb(stage, tab):
         box = button.bounding_box()
         assert box["height"] >= 44
         assert box["width"] >= 44
-        assert 0 <= box["x"] and box["x"] + box["width"] <= NARROW["width"]
+        assert box["x"] >= 0 and box["x"] + box["width"] <= NARROW["width"]
         assert box["y"] + box["height"] <= NARROW["height"], "in reach without scrolling"
     for said in ("sick-1", "token explosion", "severity 8.0 of 10"):
         assert said in page.locator("article").inner_text()
@@ -397,7 +397,7 @@ def test_d9_no_cell_is_a_formula_and_an_incident_becomes_a_post_mortem(stage, ta
         assert said in text
     assert "`person:approver`" in text
     assert r"a \*planned\* load" in text
-    filename, text = fetched(page, page.get_by_role("link", name="JSON"))
+    filename, text = fetched(page, page.get_by_role("link", name="JSON", exact=True))
     story = json.loads(text)
     assert (filename, story["incident"]["id"]) == (f"{request['incident']}-post-mortem.json", request["incident"])
     assert story["deciders"] == ["person:approver"]

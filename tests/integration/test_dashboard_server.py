@@ -8,9 +8,9 @@ import re
 import pytest
 
 from dashboard.app import ROUTES
+from dashboard.composition import issue_link
 from dashboard.guard import CSP
 from dashboard.serving import make_server
-from dashboard.composition import issue_link
 from dashboard.site import Options
 from immune.clock import SystemClock
 from immune.errors import RefusedError

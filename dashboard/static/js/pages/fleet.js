@@ -19,6 +19,7 @@ const SIGNS = { good: "✓", warn: "▲", bad: "✚" };
 let rows = [];
 let byId = new Map();
 let stats = null;
+let loaded = false;
 
 const filter = $("#filter");
 const group = $("#group");
@@ -61,6 +62,7 @@ function drawSoon() {
 }
 
 function draw() {
+  if (!loaded) return; // what is not known yet is not nothing
   const begun = performance.now();
   drawAll();
   if (performance.getEntriesByName("fleet-drawn").length > 50) performance.clearMeasures("fleet-drawn");
@@ -182,6 +184,7 @@ function drawCounts() {
 
 function take(found) {
   rows = found.agents;
+  loaded = true;
   byId = new Map(rows.map((row) => [row.id, row]));
   draw();
 }
