@@ -30,6 +30,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "benchmarks" / "out"
 US = 1_000_000
+ROUNDS = 4
+"""Turns of a daemon alone and one beside busy clients: what else the machine does falls on both."""
 TYPES = ("coder", "writer", "planner", "researcher", "support")
 
 
@@ -175,7 +177,8 @@ def fetch(url: str, path: str, headers: dict[str, str] | None = None) -> tuple[i
 
 HAMMER = """
 import http.client, json, os, sys, threading, time
-os.nice(10)  # clients are elsewhere: they must not take the processor from the daemon
+# clients are elsewhere: they must not take the processor from the daemon, nor a part of a dashboard's share
+os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0)) if sys.argv[2] == "elsewhere" else os.nice(10)
 host, port, path, clients, seconds, headers = json.loads(sys.argv[1])
 took, sizes, until = [], [0] * clients, time.perf_counter() + seconds
 def client(number):
@@ -197,10 +200,16 @@ print(json.dumps(found))
 """
 
 
-def hammer(url: str, path: str, clients: int, seconds: float, headers: dict[str, str]) -> dict[str, float]:
-    """So many clients in a process of their own, each with one connection, asking without a pause."""
+def hammer(url: str, path: str, clients: int, seconds: float, headers: dict[str, str], *, elsewhere: bool = False) -> dict[str, float]:
+    """So many clients in a process of their own, each with one connection, asking without a pause; `elsewhere`: with what the others leave."""
     where = urlsplit(url)
-    command = [sys.executable, "-c", HAMMER, json.dumps([where.hostname, where.port, path, clients, seconds, headers])]
+    command = [
+        sys.executable,
+        "-c",
+        HAMMER,
+        json.dumps([where.hostname, where.port, path, clients, seconds, headers]),
+        "elsewhere" if elsewhere else "here",
+    ]
     found: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return found
 
@@ -298,19 +307,21 @@ def tick_lag(agents: int, clients: int, ticks: int) -> dict[str, Any]:
 
             measure(3)
             lags = Lags()
-            for _ in range(2):
-                lags.alone += measure(ticks // 2)
+            rates: list[float] = []
+            for _ in range(ROUNDS):
+                lags.alone += measure(ticks // ROUNDS)
                 stop = threading.Event()
-                crowd = threading.Thread(target=_keep_busy, args=(child.url, clients, stop))
+                crowd = threading.Thread(target=_keep_busy, args=(child.url, clients, stop, rates))
                 crowd.start()
                 time.sleep(1.0)
-                lags.hammered += measure(ticks // 2)
+                lags.hammered += measure(ticks // ROUNDS)
                 stop.set()
                 crowd.join()
             alone, hammered = np.percentile(lags.alone, 99), np.percentile(lags.hammered, 99)
             delays = event_to_page(child.url, Path(folder))
             return {
                 "ticks": len(lags.alone),
+                "requests_per_s": round(statistics.median(rates), 1),
                 "alone_p50_ms": round(statistics.median(lags.alone), 2),
                 "alone_p99_ms": round(float(alone), 2),
                 "hammered_p50_ms": round(statistics.median(lags.hammered), 2),
@@ -326,9 +337,9 @@ def tick_lag(agents: int, clients: int, ticks: int) -> dict[str, Any]:
             process.wait(30)
 
 
-def _keep_busy(url: str, clients: int, stop: threading.Event) -> None:
+def _keep_busy(url: str, clients: int, stop: threading.Event, rates: list[float]) -> None:
     while not stop.is_set():
-        hammer(url, "/api/agents", clients, 2.0, {"Accept-Encoding": "gzip"})
+        rates.append(hammer(url, "/api/agents", clients, 2.0, {"Accept-Encoding": "gzip"}, elsewhere=True)["requests_per_s"])
 
 
 def event_to_page(url: str, data_dir: Path, events: int = 40) -> list[float]:

@@ -37,6 +37,7 @@ WATERMARK_BYTES = 8 * 1024 * 1024
 """What waits for a slow reader stays in memory, and holds up its own thread only."""
 NOTE_EVERY_S = 2.0
 LOOK_S = 0.25
+THREADS_END_S = 2.0
 
 
 class Task(WSGITask):  # type: ignore[misc]  # waitress has no types
@@ -87,7 +88,8 @@ class Served:
         self.site.closing.set()
         self.site.follower.close()
         self.site.daemon.close()
-        self.server.task_dispatcher.shutdown()
+        # whoever does not read what it asked for is not waited for
+        self.server.task_dispatcher.shutdown(timeout=THREADS_END_S)
         wasyncore.close_all(self.server._map)  # noqa: SLF001
         forget_address(self.site.options.data_dir)
 

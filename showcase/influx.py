@@ -46,6 +46,7 @@ async def mirrored(engine: Engine, choices: Choices) -> AsyncIterator[None]:
         yield
     finally:
         await supervisor.stop()
+        await both.writer.bring_backlog()  # on a slow machine the live part may be over before the minutes before it were brought
         await asyncio.gather(both.writer.close(), both.mirror.close())
 
 

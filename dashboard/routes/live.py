@@ -22,7 +22,7 @@ RETRY_MS = 1000
 def follow(ask: Ask) -> Response:
     """Every change after ``Last-Event-ID`` (or ``?after=``), from now on without either. 503 with too many listeners."""
     site = ask.site
-    after = _start(ask)
+    after = beginning(ask)
     if not site.streams.acquire(blocking=False):
         site.counters.streams_refused += 1
         raise ProblemError(503, "too many pages are open", way_out="close one and try again", headers={"Retry-After": "5"})
@@ -36,7 +36,8 @@ def follow(ask: Ask) -> Response:
     return response
 
 
-def _start(ask: Ask) -> int | None:
+def beginning(ask: Ask) -> int | None:
+    """The seq after which a page goes on; None for one that has seen nothing yet."""
     name = "Last-Event-ID" if "Last-Event-ID" in ask.request.headers else "after"
     text = ask.request.headers.get("Last-Event-ID", ask.query("after"))
     if not text:

@@ -51,7 +51,14 @@ def test_c1_a_request_says_what_why_how_far_by_which_rule_and_until_when(tmp_pat
         page = live(tab(stage.url).open(f"/approvals/{request['id']}"))
         article = page.locator("article")
         text = article.inner_text()
-        for said in ("severity 8.0 of 10", "sick-1", "token explosion", "90 %", "9,000 tokens against 1,000 tokens expected", "approvals.severity_at"):
+        for said in (
+            "severity 8.0 of 10",
+            "sick-1",
+            "token explosion",
+            "90 %",
+            "9,000 tokens against 1,000 tokens expected",
+            "approvals.severity_at",
+        ):
             assert said in text
         assert "reset memory" in text
         assert "undone by: " in text
@@ -59,7 +66,9 @@ def test_c1_a_request_says_what_why_how_far_by_which_rule_and_until_when(tmp_pat
         assert "2 agents share the service desk" in text
         spark = article.locator(".spark canvas")
         spark.wait_for()
-        assert spark.evaluate("(one) => one.getContext('2d').getImageData(0, 0, one.width, one.height).data.some((value) => value > 0)"), "it is drawn"
+        assert spark.evaluate("(one) => one.getContext('2d').getImageData(0, 0, one.width, one.height).data.some((value) => value > 0)"), (
+            "it is drawn"
+        )
         assert "input tokens" in article.locator(".spark").get_attribute("aria-label")
         # age and countdown go on by themselves
         clock = article.locator(".clock")
@@ -231,7 +240,12 @@ def test_c7_the_count_is_in_the_navigation_and_the_title_of_every_page(stage, ta
     requests = [stage.do(lambda made, number=number: open_request(made, f"sick-{number}")) for number in (1, 2)]
     page.wait_for_function("() => document.title === '(2) Fleet · Immune'")
     assert (badge.inner_text(), badge.get_attribute("aria-label")) == ("2", "2 waiting")
-    for path, title in (("/agents/sick-1", "sick-1"), (f"/incidents/{requests[0]['incident']}", requests[0]["incident"]), ("/journal", "Journal"), ("/system", "System")):
+    for path, title in (
+        ("/agents/sick-1", "sick-1"),
+        (f"/incidents/{requests[0]['incident']}", requests[0]["incident"]),
+        ("/journal", "Journal"),
+        ("/system", "System"),
+    ):
         page = live(watched.open(path))
         page.wait_for_function(f"() => document.title === '(2) {title} · Immune'")
         assert badge.inner_text() == "2"

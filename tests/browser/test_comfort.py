@@ -35,7 +35,7 @@ KEYSTROKES = 6
 def test_d3_a_page_says_that_it_loads(recorded, tab):
     watched, held = tab(recorded.url), []
     page = watched.page
-    page.route("**/api/agents", lambda route: held.append(route))
+    page.route("**/api/agents", held.append)
     page.goto(recorded.url + "/fleet")
     page.locator("#agents[aria-busy=true]", has_text="Loading").wait_for()
     recorded.wait(lambda: page.evaluate("1") == 1 and bool(held))
@@ -138,7 +138,15 @@ def test_d4_the_keyboard_goes_everywhere_and_native_dialogs_take_it(stage, tab):
     def focused():
         return page.evaluate("document.activeElement.closest('[data-row]')?.dataset.key ?? document.activeElement.id")
 
-    for key, path in (("a", "/approvals"), ("i", "/incidents"), ("j", "/journal"), ("p", "/policy"), ("r", "/runs"), ("s", "/system"), ("f", "/fleet")):
+    for key, path in (
+        ("a", "/approvals"),
+        ("i", "/incidents"),
+        ("j", "/journal"),
+        ("p", "/policy"),
+        ("r", "/runs"),
+        ("s", "/system"),
+        ("f", "/fleet"),
+    ):
         page.keyboard.press("g")
         page.keyboard.press(key)
         page.wait_for_url(f"**{path}")
@@ -288,7 +296,8 @@ def test_d7_a_request_is_decided_with_a_thumb(stage, tab):
         box = button.bounding_box()
         assert box["height"] >= 44
         assert box["width"] >= 44
-        assert box["x"] >= 0 and box["x"] + box["width"] <= NARROW["width"]
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= NARROW["width"]
         assert box["y"] + box["height"] <= NARROW["height"], "in reach without scrolling"
     for said in ("sick-1", "token explosion", "severity 8.0 of 10"):
         assert said in page.locator("article").inner_text()
@@ -324,7 +333,8 @@ def test_d8_every_page_is_without_error_without_another_origin_and_without_anyth
 
 
 @pytest.mark.parametrize(
-    "wrong", ["console.error('x')", "fetch('http://127.0.0.2:9/').catch(() => 0)", "setTimeout(() => { throw new Error('x'); })", "fetch('/api/none')"]
+    "wrong",
+    ["console.error('x')", "fetch('http://127.0.0.2:9/').catch(() => 0)", "setTimeout(() => { throw new Error('x'); })", "fetch('/api/none')"],
 )
 def test_d8_the_watch_over_every_tab_sees_what_it_is_there_for(recorded, tab, wrong):
     watched = tab(recorded.url)
@@ -442,7 +452,9 @@ def test_d11_grafana_shows_the_same_agent_and_window_and_machines_have_their_pag
         watched = tab(shown.url)
         page = watched.open("/agents/coder-04")
         link = page.get_by_role("link", name="same window")
-        assert re.fullmatch(r"http://127\.0\.0\.1:3000/d/immune-agent\?var-agent=coder-04&var-run=demo-1&from=\d{13}&to=\d{13}", link.get_attribute("href"))
+        assert re.fullmatch(
+            r"http://127\.0\.0\.1:3000/d/immune-agent\?var-agent=coder-04&var-run=demo-1&from=\d{13}&to=\d{13}", link.get_attribute("href")
+        )
         page.locator("#charts canvas").first.wait_for()
         page.get_by_role("button", name="Zoom in").click()
         page.wait_for_url("**from=*")
@@ -495,7 +507,11 @@ def test_d12_back_and_forward_go_where_the_person_was(recorded, tab):
     window = "() => Number(new URLSearchParams(location.search).get('from') ?? 0) === (location.search ? document.querySelector('.chart')?.kept.found.from_us : 0)"
     at("go_back", zoomed, window)
     at("go_back", "**/agents/coder-04", "() => document.querySelector('.chart') && !location.search")
-    at("go_back", "**/fleet?q=type%3Acoder", "() => document.querySelector('#filter').value === 'type:coder' && document.querySelectorAll('.tile').length === 5")
+    at(
+        "go_back",
+        "**/fleet?q=type%3Acoder",
+        "() => document.querySelector('#filter').value === 'type:coder' && document.querySelectorAll('.tile').length === 5",
+    )
     at("go_forward", "**/agents/coder-04", "() => document.querySelector('h1').textContent.includes('coder-04')")
     at("go_forward", zoomed, window)
     at("go_forward", "**/journal/e*", "() => document.querySelector('pre')")
@@ -574,9 +590,11 @@ def test_d14_every_change_asks_for_role_and_origin(stage, tab):
     page = live(enter(watched, stage, "viewer"))
     csrf = page.evaluate("fetch('/api/session').then((answer) => answer.json())")["csrf"]
     looking = {path for path in guarded if path.endswith("/snooze")}
-    assert {path: status for path, status in page.evaluate(ask, [guarded, csrf]) if status != 403} .keys() <= looking
+    assert {path: status for path, status in page.evaluate(ask, [guarded, csrf]) if status != 403}.keys() <= looking
     page = live(enter(watched, stage, "admin"))
-    assert {path: status for path, status in page.evaluate(ask, [guarded, "another"]) if status != 403} == {}, "only our own page may speak for a session"
+    assert {path: status for path, status in page.evaluate(ask, [guarded, "another"]) if status != 403} == {}, (
+        "only our own page may speak for a session"
+    )
     csrf = page.evaluate("fetch('/api/session').then((answer) => answer.json())")["csrf"]
     for path in (*guarded, "/api/login", "/api/logout"):
         for foreign in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}):

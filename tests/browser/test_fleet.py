@@ -120,7 +120,7 @@ def test_a6_what_changed_in_the_last_five_minutes_is_told_newest_first_with_deep
         items.filter(has_text="third-3").wait_for()
         seqs = [int(key[1:]) for key in items.evaluate_all("(found) => found.map((one) => one.dataset.key)")]
         assert seqs == sorted(seqs, reverse=True)
-        assert [who for text in items.all_inner_texts() for who in ("third-3", "second-2", "first-1") if who in text][0] == "third-3"
+        assert next(who for text in items.all_inner_texts() for who in ("third-3", "second-2", "first-1") if who in text) == "third-3"
         for item in items.all():
             assert item.locator("a").get_attribute("href").startswith(("/incidents/", "/journal/"))
         items.filter(has_text="first-1").locator("a").click()

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from dashboard.routes import live as stream_routes
 from immune.api.server import serve
-from tests.browser.conftest import WIDE
+from immune.clock import SystemClock
+from tests.browser.conftest import DEADLINE_S, NARROW, WIDE, live
 from tests.integration.daemon_kit import open_incident, open_request
 
+SHOWN_MS = 1000
 
-def test_the_tabs_of_a_browser_share_one_stream_and_the_next_takes_over(stage, tab, chromium):
+
+def test_d1_the_tabs_of_a_browser_share_one_stream_and_the_next_takes_over(stage, tab, chromium):
     context = chromium.new_context(viewport=WIDE)
     first, second = tab(stage.url, context=context), tab(stage.url, context=context)
     for watched in (first, second):
@@ -23,7 +29,7 @@ def test_the_tabs_of_a_browser_share_one_stream_and_the_next_takes_over(stage, t
     context.close()
 
 
-def test_a_half_typed_reason_focus_and_scroll_survive_what_happens_meanwhile(stage, tab):
+def test_d2_a_half_typed_reason_focus_and_scroll_survive_what_happens_meanwhile(stage, tab):
     first = stage.do(lambda made: open_request(made, "sick-1"))
     watched = tab(stage.url)
     page = watched.page
@@ -43,7 +49,7 @@ def test_a_half_typed_reason_focus_and_scroll_survive_what_happens_meanwhile(sta
     assert stage.made.engine.state.approvals[first["id"]].reason == "because it is wrong"
 
 
-def test_a_filter_that_is_being_typed_keeps_focus_and_selection(stage, tab):
+def test_d2_a_filter_that_is_being_typed_keeps_focus_and_selection(stage, tab):
     stage.do(lambda made: open_incident(made, "keep-1"))
     page = tab(stage.url).open("/fleet")
     page.locator("#live-chip", has_text="live").wait_for()
@@ -61,38 +67,19 @@ def test_a_filter_that_is_being_typed_keeps_focus_and_selection(stage, tab):
     assert (focused, selection, page.url.partition("?")[2]) == (True, [1, 3], "q=keep")
 
 
-def test_a_paused_page_stands_still_and_catches_up(stage, tab):
+def test_d2_a_paused_page_stands_still_and_catches_up(stage, tab):
     page = tab(stage.url).open("/fleet")
     page.locator("#live-chip", has_text="live").wait_for()
     page.get_by_role("button", name="Pause").click()
+    before = page.locator("main").inner_text()
     stage.do(lambda made: open_incident(made, "later-1"))
     page.locator("#live-chip", has_text="wait").wait_for()
-    assert page.get_by_role("link", name="later-1", exact=True).count() == 0
+    assert page.locator("main").inner_text() == before, "not even an age goes on"
     page.get_by_role("button", name="Go on").click()
     page.get_by_role("link", name="later-1", exact=True).wait_for()
 
 
-def test_two_browsers_decide_the_same_request_and_the_second_learns_who_was_first(stage, tab):
-    request = stage.do(open_request)
-    first, second = tab(stage.url), tab(stage.url)
-    second.allowed.add(409)
-    for watched, role in ((first, "approver"), (second, "admin")):
-        watched.page.goto(stage.url + stage.link(role))
-        watched.page.wait_for_url("**/fleet")
-        watched.open(f"/approvals/{request['id']}")
-    second.page.get_by_role("button", name="Approve", exact=True).click()
-    first.page.get_by_role("button", name="Reject", exact=True).click()
-    first.page.locator("#ask-reason").type("no need")
-    first.page.locator("#ask-ok").click()
-    first.page.get_by_role("button", name="Heal now").wait_for()
-    second.page.locator("#ask-ok").click()
-    error = second.page.locator("#ask-error")
-    error.get_by_text("already rejected by person:approver").wait_for()
-    second.page.keyboard.press("Escape")
-    second.page.get_by_text("rejected by approver").wait_for()
-
-
-def test_what_is_said_while_the_daemon_is_away_and_back(stage, tab):
+def test_d1_what_is_said_while_the_daemon_is_away_and_back(stage, tab):
     stage.do(open_request)
     watched = tab(stage.url)
     page = watched.page
@@ -105,7 +92,7 @@ def test_what_is_said_while_the_daemon_is_away_and_back(stage, tab):
     assert page.locator("article").count() == 1
 
 
-def test_an_open_page_goes_on_after_a_restart_of_the_daemon_with_everything_once(stage, tab):
+def test_d1_an_open_page_goes_on_after_a_restart_of_the_daemon_with_everything_once(stage, tab):
     request = stage.do(lambda made: open_request(made, "before-1"))
     watched = tab(stage.url)
     page = watched.page
@@ -134,3 +121,116 @@ def test_an_open_page_goes_on_after_a_restart_of_the_daemon_with_everything_once
     page.locator("#ask-ok").click()
     page.get_by_role("button", name="Undo").wait_for()
     assert stage.made.engine.state.approvals[request["id"]].decided_by == "person:approver"
+
+
+def test_d1_what_happened_while_the_dashboard_was_away_is_caught_up_without_a_reload_or_anything_twice(stage, tab, monkeypatch):
+    asked, start = [], stream_routes.beginning
+
+    def noted(ask):
+        asked.append(start(ask))
+        return asked[-1]
+
+    monkeypatch.setattr(stream_routes, "beginning", noted)
+    stage.do(lambda made: open_incident(made, "before-1"))
+    watched = tab(stage.url)
+    watched.allowed |= {502, 503}
+    page = live(watched.open("/fleet"))
+    page.evaluate("""() => {
+        window.kept = true;
+        window.chips = [document.querySelector('#live-chip').textContent];
+        new MutationObserver(() => chips.push(document.querySelector('#live-chip').textContent)).observe(document.querySelector('#live-chip'), { childList: true });
+    }""")
+    stage.do(lambda made: open_incident(made, "heard-1"))
+    page.locator(".tile[data-key='heard-1']").wait_for()
+    heard = stage.made.engine.state.seq
+    stage.stop()
+    page.locator("#live-chip", has_text="reconnecting").wait_for()
+    on_daemon(stage, lambda made: open_incident(made, "missed-1"))
+    stage.start()
+    page.locator(".tile[data-key='missed-1']").wait_for()
+    live(page)
+    stage.do(lambda made: open_incident(made, "after-1"))
+    page.locator(".tile[data-key='after-1']").wait_for()
+    page.locator("#changes", has_text="after-1").wait_for()
+    assert page.evaluate("window.kept"), "the page was never loaded again"
+    words = [one.split(",")[0] for one in page.evaluate("chips")]
+    assert [one for one, before in zip(words, [None, *words], strict=False) if one != before][:2] == ["live", "reconnecting"]
+    assert words[-1] == "live"
+    # the browser goes on after the last thing it heard
+    assert asked[0] is None
+    assert asked[-1] == heard
+    for list_, name in ((".tile", "tile"), ("#changes li", "change")):
+        keys = page.locator(list_).evaluate_all("(found) => found.map((one) => one.dataset.key)")
+        assert len(keys) == len(set(keys)), f"a {name} is shown twice"
+    watched.wrong = [one for one in watched.wrong if "ERR_" not in one]
+
+
+def on_daemon(stage, act):
+    """On the daemon's loop, with nobody who reads what comes of it."""
+
+    async def on_loop():
+        return act(stage.made)
+
+    return asyncio.run_coroutine_threadsafe(on_loop(), stage.loop).result(DEADLINE_S)
+
+
+def test_d1_a_stream_that_says_nothing_is_called_stale(stage, tab):
+    watched = tab(stage.url)
+    watched.page.clock.install()
+    page = live(watched.open("/fleet"))
+    page.clock.fast_forward(20_000)
+    page.locator("#live-chip", has_text="stale").wait_for()
+    assert "tone-warn" in page.locator("#live-chip").get_attribute("class")
+    stage.do(lambda made: open_incident(made, "again-1"))
+    live(page)
+
+
+def test_d1_an_event_is_shown_soon_after_it_was_appended(stage, tab):
+    page = live(tab(stage.url).open("/fleet"))
+    page.evaluate("""() => {
+        window.shownAt = {};
+        new MutationObserver(() => {
+            for (const one of document.querySelectorAll('.tile')) shownAt[one.dataset.key] ??= Date.now();
+        }).observe(document.querySelector('#agents'), { childList: true, subtree: true });
+    }""")
+    clock, appended = SystemClock(), {}
+
+    def happen(made, name):
+        open_incident(made, name)
+        appended[name] = clock.now_us() / 1000
+
+    for number in range(20):
+        stage.do(lambda made, number=number: happen(made, f"quick-{number:02d}"))
+    page.locator(".tile[data-key='quick-19']").wait_for()
+    shown = page.evaluate("shownAt")
+    took_ms = sorted(shown[name] - at_ms for name, at_ms in appended.items())
+    print(f"event appended to shown: median {took_ms[10]:.0f} ms, p95 {took_ms[18]:.0f} ms")
+    assert took_ms[18] < SHOWN_MS
+
+
+def test_d2_scroll_and_selection_stay_while_the_page_lives(stage, tab):
+    for number in range(40):
+        on_daemon(stage, lambda made, number=number: open_incident(made, f"sick-{number:02d}"))
+    stage.do(lambda made: None)
+    page = live(tab(stage.url, viewport=NARROW).open("/fleet"))
+    tile = page.locator(".tile[data-key='sick-30']")
+    tile.scroll_into_view_if_needed()
+    place = "document.querySelector(\".tile[data-key='sick-30']\").getBoundingClientRect().top"
+    page.evaluate("() => getSelection().selectAllChildren(document.querySelector(\".tile[data-key='sick-30'] .kind\"))")
+    before, chosen = page.evaluate(place), page.evaluate("String(getSelection())")
+    assert chosen
+    # what is worse comes above what is looked at
+    stage.do(lambda made: open_incident(made, "worst-1", 9.9))
+    page.locator(".tile[data-key='worst-1']").wait_for(state="attached")
+    assert page.locator(".tile").first.get_attribute("data-key") == "worst-1"
+    assert abs(page.evaluate(place) - before) < 3, "what is read stays where it is"
+    assert page.evaluate("String(getSelection())") == chosen
+    page.goto(stage.url + "/journal")
+    page.locator("tbody tr").first.wait_for()
+    live(page)
+    page.evaluate("() => scrollTo(0, 600)")
+    row = "[...document.querySelectorAll('tbody tr')].find((one) => one.getBoundingClientRect().top > 0)"
+    key, top = page.evaluate(f"(({{ dataset, getBoundingClientRect: _ }}, top) => [dataset.key, top])({row}, {row}.getBoundingClientRect().top)")
+    stage.do(lambda made: open_incident(made, "worst-2"))
+    page.locator("tbody", has_text="worst-2").wait_for()
+    assert abs(page.evaluate(f"document.querySelector(\"tr[data-key='{key}']\").getBoundingClientRect().top") - top) < 3

@@ -27,7 +27,11 @@ def fleet_at(course, at_us):
 
 
 def shown(page):
-    return dict(page.locator(".tile").evaluate_all("(found) => found.map((one) => [one.dataset.key, one.querySelector('.more span').textContent.split(',')[0]])"))
+    return dict(
+        page.locator(".tile").evaluate_all(
+            "(found) => found.map((one) => [one.dataset.key, one.querySelector('.more span').textContent.split(',')[0]])"
+        )
+    )
 
 
 def test_d15_the_slider_shows_the_fleet_as_it_was_at_any_moment(recorded, tab, course):

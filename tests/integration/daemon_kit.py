@@ -172,9 +172,7 @@ async def daemon(folder: Path, **options: Any):
         made.stores.close()
 
 
-def open_incident(
-    made: Daemon, agent_id: str = "sick-1", severity: float = 8.0, *, kind: str = "token_explosion", onset_us: int = START_US
-) -> str:
+def open_incident(made: Daemon, agent_id: str = "sick-1", severity: float = 8.0, *, kind: str = "token_explosion", onset_us: int = START_US) -> str:
     """An incident on a newly enrolled agent, as the sentinel would have opened it. In theory every action can be carried out."""
     made.engine.rules = replace(made.engine.rules, can=lambda agent_id, action: True)
     state = made.engine.state

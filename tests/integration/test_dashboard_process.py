@@ -6,14 +6,17 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 
+from benchmarks.dashboard import write_fleet
 from dashboard.launch import DashboardChild
 from dashboard.site import STREAMS_MAX
 from immune.clock import SystemClock
@@ -50,6 +53,35 @@ def test_it_says_where_it_listens_notes_it_and_ends_in_order_with_a_page_open(tm
         assert not (tmp_path / "dashboard.json").exists()
         assert "Traceback" not in process.stderr.read()
     finally:
+        process.kill()
+        process.communicate()
+
+
+def test_neither_listeners_nor_slow_nor_silent_clients_hold_its_end_up(tmp_path):
+    write_fleet(tmp_path, 2_000)
+    process = launch("--data-dir", str(tmp_path), "--json", IMMUNE_DASHBOARD_PORT="0")
+    held = []
+    try:
+        port = urlsplit(json.loads(process.stdout.readline())["url"]).port
+        listening = b"GET /api/stream HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        unread = b"GET /api/journal?limit=2000 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        unfinished = b"POST /api/login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{"
+        for request in (listening, unread * 20, unfinished):
+            for _ in range(10):
+                client = socket.socket()
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+                client.connect(("127.0.0.1", port))
+                client.sendall(request)
+                held.append(client)
+        for client in held[:10]:
+            assert client.recv(100)
+        process.send_signal(signal.SIGTERM)
+        # ten times what it takes by itself
+        assert process.wait(10) == 0
+        assert "Traceback" not in process.stderr.read()
+    finally:
+        for client in held:
+            client.close()
         process.kill()
         process.communicate()
 

@@ -5,8 +5,9 @@ members of the type stand: with k of them, r = `TRIM` of k (at least one) left o
 
     t = (mean - m) / sqrt(s'^2 (1 + 1 / (k - 2 r)) + v),   s'^2 = (d s^2 + q ALIKE^2) / (d + q),   d = KEPT_DF (k - 2 r - 1)
 
-with a prior of q = `PRIOR_DF` degrees of freedom (and at most as many from the spread within the fleet's other types) that gives way where the
-members are wider apart than that, ``q min(1, ALIKE^2 / s^2)^2``. Of `MEMBERS` or fewer, without the agent itself, m is the median.
+with a prior of q = `PRIOR_DF` degrees of freedom that gives way where the
+members are wider apart than that, ``q min(1, ALIKE^2 / s^2)^2``. Of `MEMBERS` or fewer, without
+the agent itself, m is the median, and the spread within the fleet's other types counts as at most as many degrees of freedom more.
 v is what the agent's own mean is uncertain by (its noise, its memory, its block variance over n samples). Agents of a type may differ: s' is the
 spread *between* agents, never taken to be much finer than "twice as much is two spreads" by more than the members' number says. t is held against
 Student's law with d + q degrees of freedom; p, times the number of vitals looked at, must fall below `SHARE` of a day's budget,
@@ -107,6 +108,10 @@ def advance(block: Block, x: Floats, told: Mask, smooth: int) -> None:
     block["kin_over"] |= block["samples"] >= UNTIL
 
 
+NOTHING_ELSEWHERE = (np.zeros(1), np.zeros(1))
+"""What other types say of the spread between agents: a type with members enough speaks for itself."""
+
+
 class Kin:
     """Holds the young against the settled of their type."""
 
@@ -149,10 +154,10 @@ class Kin:
             members, mine = np.flatnonzero((types == kind) & sound), young[types[young] == kind]
             if len(members) < FEW:
                 continue
-            elsewhere = _pooled([stand for other, stand in pools.items() if other != kind])
             if len(members) > MEMBERS:
-                found += self._of_type(arena, kind, mine, members, peers, elsewhere, charged, shared)
+                found += self._of_type(arena, kind, mine, members, peers, NOTHING_ELSEWHERE, charged, shared)
                 continue
+            elsewhere = _pooled([stand for other, stand in pools.items() if other != kind])
             for agent in mine:
                 others = members[members != agent]
                 if len(others) >= FEW:
@@ -257,11 +262,9 @@ def _pooled(stands: list[NDArray[np.float64]]) -> tuple[Row, Row]:
     """(degrees of freedom, variance between agents) of other types, as if all were equally wide."""
     df, squares = np.zeros(1), np.zeros(1)
     for stand in stands:
-        known = ~np.isnan(stand)
-        k = np.count_nonzero(known, axis=1)
-        middle = np.where(known, stand, 0).sum(axis=1) / np.maximum(k, 1)
-        df = df + np.maximum(k - 1, 0)
-        squares = squares + np.where(known, (stand - middle[:, None]) ** 2, 0).sum(axis=1)
+        _, spread2, core, _ = _trimmed(stand) if stand.shape[1] > MEMBERS else _few(stand)
+        known = np.maximum(core - 1, 0)
+        df, squares = df + known, squares + known * spread2
     return df, squares / np.maximum(df, 1)
 
 

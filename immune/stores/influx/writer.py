@@ -184,15 +184,15 @@ class VitalsWriter:
 
     async def _pack_backlog(self, between: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """What the telemetry store has and an earlier process did not bring: sent again, because twice is once."""
-        pieces, self._backlog = self._backlog, None
-        if pieces is None:
+        if self._backlog is None:
             return
-        found = pieces()
+        found = self._backlog()
         while (piece := await asyncio.to_thread(next, found, None)) is not None:
             self._accepted += len(piece)
             self._in_packing += len(piece)
             await _to_its_end(self._pack_batch(piece, 0))
             await between()
+        self._backlog = None
 
     async def _pack(self) -> None:
         async with self._packing:
