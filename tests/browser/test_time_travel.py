@@ -45,8 +45,7 @@ def test_d15_the_slider_shows_the_fleet_as_it_was_at_any_moment(recorded, tab, c
     alarms = [one.at_us for one in course if one.kind in ("incident_opened", "enforcement_observed", "incident_closed")]
     moments = {first + seconds * part // 7 * US for part in range(7)} | {at_us + by * US for at_us in alarms for by in (-1, 1)}
     different = set()
-    for at_us in sorted(moment for moment in moments if first <= moment < last - US):
-        at_us = first + (at_us - first) // US * US
+    for at_us in sorted(first + (moment - first) // US * US for moment in moments if first <= moment < last - US):
         with page.expect_response(lambda answer, at_us=at_us: f"/api/agents?at=t{at_us}" in answer.url):
             slider.fill(str(at_us))
         expected = fleet_at(course, at_us)

@@ -6,21 +6,26 @@ import gzip
 import json
 import threading
 from contextlib import suppress
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dashboard import paging, postmortem
 from dashboard.charts import thinned
 from dashboard.composition import issue_link, redeem_link
 from dashboard.downloads import cell, csv_text, guarded
 from dashboard.encoding import encode
 from dashboard.filters import keep
+from dashboard.routing import Ask
 from dashboard.sessions import Sessions
 from dashboard.shelf import Shelf
 from immune.api.problems import ProblemError
 from immune.ports import VitalSeries
+from immune.reports.words import sure
+from immune.stores import links
 
 ROWS = [
     {"id": "coder-1", "type": "coder", "state": "isolated", "severity": 7.5, "tier": 2, "agents": ["coder-1"]},
@@ -143,3 +148,91 @@ def test_a_link_has_one_winner_however_many_try(tmp_path):
         one.join(5)
     assert [one for one in won if one] == [("ada", "imm_token")]
     assert redeem_link(tmp_path, "../../etc/passwd", 1) is None
+
+
+# -- pages of lists --------------------------------------------------------------------------------------------------------
+
+
+def asked(**query):
+    request = SimpleNamespace(args=query)
+    return Ask(site=None, request=request, request_id="", principal=None, token="", session=None)
+
+
+def pages_of(items, place, **query):
+    """Every page of a list, by following `next`."""
+    found, after = [], ""
+    while after is not None:
+        page = paging.page(asked(**query, after=after), items, place, lambda one: {"id": one[-1]})
+        found.append([row["id"] for row in page.rows])
+        after = page.next
+    return found
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(-(10**15), 0)), unique=True, max_size=40), st.integers(1, 7))
+def test_pages_of_a_list_hold_everything_once_and_in_order(places, limit):
+    items = sorted(places)
+    found = pages_of(items, lambda one: one, limit=str(limit))
+    assert [place for page in found for place in page] == [one[-1] for one in items]
+    assert all(len(page) == limit for page in found[:-1])
+
+
+def test_what_comes_and_goes_between_two_pages_neither_repeats_nor_hides_the_rest():
+    items = [(0, -9), (0, -7), (1, -8), (1, -6), (1, -5)]
+    first = paging.page(asked(limit="2"), items, lambda one: one, lambda one: {"id": one})
+    assert [row["id"] for row in first.rows] == items[:2]
+    # a newer one opened, and one that was listed has closed
+    later = [(0, -11), (0, -9), (1, -8), (1, -7), (1, -6), (1, -5)]
+    rest = paging.page(asked(limit="9", after=first.next), later, lambda one: one, lambda one: {"id": one})
+    assert [row["id"] for row in rest.rows] == [(1, -8), (1, -7), (1, -6), (1, -5)]
+
+
+def test_a_download_is_everything_that_fits_and_not_a_page():
+    items = [(-n, f"agent-{n % 3}") for n in range(20, 0, -1)]
+    page = paging.page(asked(limit="2", format="csv", q="id:agent-1"), items, lambda one: one[:1], lambda one: {"id": one[1]})
+    assert ([row["id"] for row in page.rows], page.next) == (["agent-1"] * 7, None)
+
+
+@pytest.mark.parametrize("text", ["x", "1.", "1.2.3.4.5", "1" * 19, "--1", "٣"])
+def test_a_place_that_is_none_is_refused(text):
+    with pytest.raises(ProblemError) as error:
+        paging.page(asked(after=text), [], lambda one: one, lambda one: one)
+    assert (error.value.status, error.value.field) == (400, "after")
+
+
+# -- links and post-mortems -------------------------------------------------------------------------------------------------
+
+
+def test_links_that_are_over_are_swept_every_ten_minutes_and_no_more_are_kept_than_fit(tmp_path, monkeypatch):
+    monkeypatch.setattr(links, "LINKS_MAX", 3)
+    minute = 60_000_000
+    kept = [issue_link(tmp_path, "ada", "imm_token", at * minute) for at in range(9)]
+    folder = tmp_path / links.LINKS_DIR
+    assert len([path for path in folder.iterdir() if path.name != links.SWEPT_FILE]) == 9  # nobody looks at all of them for each
+    newest = issue_link(tmp_path, "ada", "imm_token", 10 * minute)
+    assert {path.name for path in folder.iterdir()} == {links.SWEPT_FILE, *map(links.digest, (*kept[-2:], newest))}
+
+
+def test_a_dashboard_says_where_it_listens_and_what_it_says_may_be_nonsense(tmp_path):
+    assert links.noted_address(tmp_path) == ""
+    for text, url in (('{"url": "http://127.0.0.1:4711", "pid": 1}', "http://127.0.0.1:4711"), ("[", ""), ("[]", ""), ('{"url": 3}', "")):
+        (tmp_path / links.ADDRESS_FILE).write_text(text)
+        assert links.noted_address(tmp_path) == url
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("*not* <b> [x](y)", "\\*not\\* \\<b\\> \\[x\\](y)"),
+        ("output_tokens _so_", "output_tokens \\_so\\_"),
+        ("see https://evil.example or www.evil.example", "see https\\://evil.example or www\\.evil.example"),
+        ("ada@evil.example", "ada\\@evil.example"),
+        ("two\nlines\n# head", "two lines \\# head"),
+    ],
+)
+def test_text_from_outside_stays_text_in_a_post_mortem(text, written):
+    assert postmortem._text(text) == written
+
+
+@pytest.mark.parametrize(("confidence", "says"), [(1.0, "> 99 %"), (0.994, "> 99 %"), (0.91, "91 %"), (0.004, "< 1 %"), (0.0, "0 %")])
+def test_nobody_is_a_hundred_percent_sure(confidence, says):
+    assert sure(confidence) == says
