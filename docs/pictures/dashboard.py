@@ -23,11 +23,11 @@ WAIT_MS = 150_000
 READY = "() => !document.querySelector('[aria-busy=\"true\"]')"
 
 
-def shoot(page: Page, name: str) -> None:
-    """The page as it stands, once nothing is loading."""
+def shoot(page: Page, name: str, height: int = 860) -> None:
+    """The page as it stands, once nothing is loading; its upper part, which is what people see first."""
     page.wait_for_function(READY)
     page.wait_for_timeout(600)
-    page.screenshot(path=PICTURES / f"{name}.png")
+    page.screenshot(path=PICTURES / f"{name}.png", clip={"x": 0, "y": 0, "width": 1280, "height": height})
 
 
 def walk(page: Page, url: str, link: str) -> None:
@@ -36,7 +36,7 @@ def walk(page: Page, url: str, link: str) -> None:
     page.wait_for_url("**/fleet")
     page.locator("#pending-count:not([hidden])").wait_for(timeout=WAIT_MS)
     page.locator("#summary .go").wait_for()
-    shoot(page, "fleet")
+    shoot(page, "fleet", 640)
     page.goto(url + "/approvals")
     page.locator("article [data-act=Approve]").first.wait_for()
     shoot(page, "approval")

@@ -128,7 +128,7 @@ function tile(row) {
     h("div", {}, h("a.name", { href: agentPage(row.id) }, row.id), h("div.kind", {}, [row.type, row.service].filter(Boolean).join(" · ") || "no type yet")),
     h("div.number", { class: row.severity ? `tone-${worry}` : "quiet" }, row.severity ? row.severity.toFixed(1) : "0", h("small", {}, "severity")),
     row.severity ? h("progress", { class: `tone-${worry}`, max: 10, value: row.severity, "aria-hidden": "true" }) : null,
-    h("div.more", {}, h("span", { class: `tone-${tone}` }, row.state, `, tier ${row.tier ?? "–"}`), doing(row), incidentLink(row.incident), h("span.quiet", {}, row.last_seen ? ["seen ", age(row.last_seen)] : "not seen yet")),
+    h("div.more", {}, h("span", { class: `tone-${tone}` }, row.state, h("span", { class: row.tier === null ? "quiet" : null }, `, tier ${row.tier ?? "–"}`)), doing(row), incidentLink(row.incident), h("span.quiet", {}, row.last_seen ? ["seen ", age(row.last_seen)] : "not seen yet")),
   );
 }
 
