@@ -201,7 +201,8 @@ def pages() -> dict[Path, str]:
         ROOT / "docs" / "policy.md": policy_page(),
         ROOT / "docs" / "infections.md": infections_page(),
         ROOT / "docs" / "observability.md": observability_page(),
-        ROOT / "docs" / "reliability.md": _catalogue_of_faults().page(),
+        ROOT / "docs" / "reliability.md": _of_tests("faults").page(),
+        ROOT / "docs" / "dashboard-lines.md": _of_tests("dashboard_lines").page(),
         ROOT / "immune.toml.example": render_policy(Policy()) + NEIGHBOURS,
     }
 
@@ -227,11 +228,11 @@ def instrument_table() -> str:
     return "\n".join([*rows, ""])
 
 
-def _catalogue_of_faults() -> Any:
-    """tests/faults.py: the tests are no package that is installed."""
+def _of_tests(name: str) -> Any:
+    """A module of the tests, which are no package that is installed."""
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
-    return importlib.import_module("tests.faults")
+    return importlib.import_module(f"tests.{name}")
 
 
 def sections() -> list[str]:
