@@ -247,6 +247,8 @@ def _tell(report: dict[str, Any], choices: Choices, as_json: bool) -> None:
     out.print(f"journal: {report['journal']['events']} events, chain {'holds' if report['journal']['verified'] else 'BROKEN'}", markup=False)
     if choices.influx is not None:
         out.print(f"{query_to_paste(choices.influx, choices.run_id)}\n{report['influx']['sentence']}", markup=False, soft_wrap=True)
+        if not report["influx"]["complete"]:
+            out.print(f"bring what is missing: immune influx fill {choices.run_id} --data-dir {choices.out}", markup=False, soft_wrap=True)
     if choices.dashboard:
         out.print(f"look on: python -m dashboard --data-dir {choices.out}", markup=False, soft_wrap=True)
     out.print(f"report: {choices.out / 'report.html'}    why: immune why inc-0001 --data-dir {choices.out}", markup=False)

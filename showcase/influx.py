@@ -11,7 +11,7 @@ from typing import Any
 from immune.bootstrap import Stores
 from immune.clock import SystemClock
 from immune.companions import tap_for_influx
-from immune.errors import ImmuneError, InputError
+from immune.errors import ImmuneError, InputError, UnreachableError
 from immune.runtime.engine import Engine
 from immune.runtime.supervisor import Failure, Supervisor
 from immune.settings import InfluxSettings, load_influx
@@ -19,11 +19,17 @@ from showcase.choices import Choices
 
 
 def influx_target(*, required: bool) -> InfluxSettings | None:
-    """Where the environment says that InfluxDB is. Raises InputError if it is asked for and nobody said."""
+    """Where the environment says that InfluxDB is. If it is asked for, it must be said, and be there: InputError, UnreachableError."""
     target = load_influx()
     if required and target is None:
         way_out = "set INFLUXDB_V2_URL, INFLUXDB_V2_ORG, INFLUXDB_V2_TOKEN and INFLUXDB_V2_BUCKET"
         raise InputError("no InfluxDB is configured", field="--influx", value=True, way_out=way_out)
+    if required and target is not None:
+        from immune.stores.influx.administer import look
+
+        found = look(target, SystemClock().now_us())
+        if found.error:
+            raise UnreachableError(f"there is no InfluxDB to go to ({found.error})", field="--influx", value=target.url, way_out=found.mend)
     return target
 
 

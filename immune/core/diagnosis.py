@@ -21,9 +21,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from immune.core.evidence import SILENCE, CohortFinding, Direction, Finding, VitalEvidence
-from immune.core.signature import ANY_STREAM, UNKNOWN, Differential, FactHint, Hypothesis, Infection, Symptom
+from immune.core.signature import ANY_STREAM, REPEATED_CALL, UNKNOWN, Differential, FactHint, Hypothesis, Infection, Symptom
 
-__all__ = ["ANY_STREAM", "UNKNOWN", "Differential", "FactHint", "Hypothesis", "Infection", "Symptom", "differential", "loudness"]
+__all__ = ["ANY_STREAM", "REPEATED_CALL", "UNKNOWN", "Differential", "FactHint", "Hypothesis", "Infection", "Symptom", "differential", "loudness"]
 
 LOUD_NATS = 6.0
 OF_TASKS = "task_"
@@ -139,7 +139,7 @@ def _case(
     for item in sorted(usable, key=lambda one: -one.nats):
         seen.setdefault(_stream(item), _Seen(direction=item.direction, loudness=_loudness_of(item, loudest), item=item))
     named = {symptom.vital for infection in catalogue for symptom in infection.symptoms if not symptom.vital.startswith(OF_TASKS)}
-    always = {SILENCE, ANY_STREAM}
+    always = {SILENCE, ANY_STREAM, REPEATED_CALL}
     streams = tuple(sorted(name for name in named | set(seen) if watched is None or name in watched or name in always or name in seen))
     is_cohort = isinstance(finding, CohortFinding)
     return _Case(
@@ -157,7 +157,9 @@ def _case(
 def _stream(item: VitalEvidence) -> str:
     if item.direction == "silent":
         return SILENCE
-    return ANY_STREAM if item.direction == "stuck" else item.vital
+    if item.direction == "stuck":
+        return REPEATED_CALL if item.vital == "tool_calls" else ANY_STREAM
+    return item.vital
 
 
 def _loudness_of(item: VitalEvidence, loudest_nats: float) -> float:
@@ -241,7 +243,7 @@ def _stream_term(infection: Infection, stream: str, case: _Case) -> float:
 
 def _chances(infection: Infection, stream: str) -> dict[Direction, float]:
     """How often a stream stands out in each direction when this infection is there."""
-    ways: tuple[Direction, ...] = ("silent",) if stream == SILENCE else ("stuck",) if stream == ANY_STREAM else ("up", "down")
+    ways: tuple[Direction, ...] = ("silent",) if stream == SILENCE else ("stuck",) if stream in (ANY_STREAM, REPEATED_CALL) else ("up", "down")
     chances: dict[Direction, float] = dict.fromkeys(ways, 0.01 if _one_way(stream) else infection.stray)
     chances.update({symptom.direction: 0.01 for symptom in infection.against if symptom.vital == stream})
     chances.update({symptom.direction: symptom.often for symptom in infection.symptoms if symptom.vital == stream})
@@ -249,7 +251,7 @@ def _chances(infection: Infection, stream: str) -> dict[Direction, float]:
 
 
 def _one_way(stream: str) -> bool:
-    return stream in (SILENCE, ANY_STREAM)
+    return stream in (SILENCE, ANY_STREAM, REPEATED_CALL)
 
 
 def _size_term(symptom: Symptom, case: _Case) -> float:
@@ -371,7 +373,9 @@ def _speaks_against(infection: Infection, case: _Case) -> tuple[str, ...]:
 def _expected(symptom: Symptom) -> str:
     if symptom.direction == "silent":
         return "silence"
-    return "repeated vitals" if symptom.direction == "stuck" else f"{symptom.vital} {symptom.direction}"
+    if symptom.direction == "stuck":
+        return "the same tool call repeated" if symptom.vital == REPEATED_CALL else "repeated vitals"
+    return f"{symptom.vital} {symptom.direction}"
 
 
 def _told(item: VitalEvidence) -> str:
@@ -382,7 +386,7 @@ def _times(item: VitalEvidence) -> str:
     if item.direction == "silent":
         return "no samples"
     if item.direction == "stuck":
-        return "the same vitals again and again"
+        return "the same tool with the same size again and again" if item.vital == "tool_calls" else "the same vitals again and again"
     return f"{item.vital} ×{item.ratio:.2g}" if item.ratio < 100 else f"{item.vital} ×{item.ratio:.0f}"
 
 

@@ -17,6 +17,8 @@ from immune.core.forms import reader
 from immune.errors import InputError, JournalBrokenError, SchemaTooNewError
 
 GENESIS = "0" * 64
+_SIZED = tuple(f"{size}:" for size in range(256))
+"""How a length is written before its part, for all but the longest."""
 SYSTEM = "system"
 
 Health = Literal["learning", "healthy", "suspected", "sick"]
@@ -149,15 +151,20 @@ def chain_hash(
 
     The lengths make the parts unambiguous: no two different envelopes have the same bytes.
     """
-    number, at, version = str(seq), str(at_us), str(schema)
-    plain = (  # written out: a loop over the parts takes twice as long, and every event of a replay comes by here
-        f"{len(prev_hash)}:{prev_hash},{len(run_id)}:{run_id},{len(number)}:{number},{len(at)}:{at},{len(kind)}:{kind},{len(version)}:{version},"
-        f"{len(subject)}:{subject},{len(correlation_id)}:{correlation_id},{len(causation_id)}:{causation_id},{len(actor)}:{actor},{len(body)}:"
-    )
-    head = plain.encode()
-    if len(head) != len(plain):  # a length counts bytes; only where all is ASCII it is also that of the text
-        texts = (prev_hash, run_id, number, at, kind, version, subject, correlation_id, causation_id, actor)
-        head = b"".join([b"%d:%b," % (len(part), part) for part in map(str.encode, texts)]) + b"%d:" % len(body)
+    number, at, version, sized = str(seq), str(at_us), str(schema), _SIZED
+    try:  # written out, each length looked up: a loop over the parts takes three times as long, and every event of a replay comes by here
+        plain = (
+            f"{sized[len(prev_hash)]}{prev_hash},{sized[len(run_id)]}{run_id},{sized[len(number)]}{number},{sized[len(at)]}{at},"
+            f"{sized[len(kind)]}{kind},{sized[len(version)]}{version},{sized[len(subject)]}{subject},{sized[len(correlation_id)]}{correlation_id},"
+            f"{sized[len(causation_id)]}{causation_id},{sized[len(actor)]}{actor},{len(body)}:"
+        )
+        head = plain.encode()
+        if len(head) == len(plain):  # a length counts bytes; only where all is ASCII it is also that of the text
+            return sha256(head + body + b",").hexdigest()
+    except IndexError:  # longer than any that is looked up
+        pass
+    texts = (prev_hash, run_id, number, at, kind, version, subject, correlation_id, causation_id, actor)
+    head = b"".join([b"%d:%b," % (len(part), part) for part in map(str.encode, texts)]) + b"%d:" % len(body)
     return sha256(head + body + b",").hexdigest()
 
 

@@ -90,7 +90,8 @@ def _harm(item: VitalEvidence, weights: SeverityPolicy) -> _Harm:
     if item.direction == "silent":
         return _Harm(group="liveness", units=_units(weights.silent), why=f"no samples: {weights.silent:g}")
     if item.direction == "stuck":
-        return _Harm(group="liveness", units=_units(weights.stuck), why=f"the same vitals again and again: {weights.stuck:g}")
+        what = "tool call" if item.vital == "tool_calls" else "vitals"
+        return _Harm(group="liveness", units=_units(weights.stuck), why=f"the same {what} again and again: {weights.stuck:g}")
     group, weight = _weight(item, weights)
     units = weight * _doublings(item)
     return _Harm(group=group, units=units, why=f"{item.vital} ×{_times(item.ratio)}: {_scale(units):.1f}")

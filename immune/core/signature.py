@@ -10,6 +10,8 @@ from immune.core.evidence import Direction
 UNKNOWN = "unknown"
 ANY_STREAM = "*"
 """In a symptom: whichever stream it is (all of them repeat at once)."""
+REPEATED_CALL = "repeated_call"
+"""In a symptom (direction ``stuck``): the same tool with the same size, while other vitals go on; told as ``tool_calls``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,9 +4,10 @@ from immune.core.diagnosis import Infection, Symptom
 
 INFECTION = Infection(
     kind="tool_loop",
-    summary="Far more tool calls than normal; latency and cost follow because each call takes a round.",
+    summary="Far more tool calls than normal, or the same one again and again; latency and cost follow because each call takes a round.",
     symptoms=(
         Symptom(vital="tool_calls", direction="up", required=True, often=0.97, ratio=3.5, spread=0.6),
+        Symptom(vital="repeated_call", direction="stuck", required=True, often=0.6, weight=2.0),
         Symptom(vital="task_tool_calls", direction="up", required=True, often=0.6),
         Symptom(vital="task_steps", direction="up", required=True, often=0.5),
         Symptom(vital="latency_ms", direction="up", often=0.6),

@@ -19,7 +19,8 @@ from immune.observability.cursor import Cursor, Place
 from immune.observability.otel_settings import OtelSettings
 from immune.observability.panel import Panel
 from immune.observability.snapshot import Snapshot
-from immune.observability.story import Moment, Story
+from immune.observability.spans import Moment
+from immune.observability.story import Story
 from immune.ports import Clock
 
 US = 1_000_000
@@ -103,11 +104,15 @@ class OtelCompanion:
         self._said_us = -SAY_EVERY_US
         self._trouble = ""
 
+    async def warm_up(self) -> None:
+        """Import the SDK, which takes as long as all that a stop has time for."""
+        self._under_way = True
+        await self.courier.send(self._import)
+        self._under_way = False
+
     async def run(self) -> None:
         """Look for new events and due metrics every second, until cancelled."""
-        self._under_way = True
-        await self.courier.send(self._warm_up)  # importing the SDK takes as long as all that a stop has time for
-        self._under_way = False
+        await self.warm_up()
         while True:
             more = await self.step()
             # catching up with a long journal must not keep the loop from its ticks
@@ -122,10 +127,10 @@ class OtelCompanion:
             await self._send_moments()
         return self._behind > 0 and not self._failed_in_a_row
 
-    async def close(self) -> None:
+    async def close(self, within_s: float = LAST_WORDS_S) -> None:
         """Send what is left within its short time, and let go of whatever hangs."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_TRY_S if self._failed_in_a_row or self._under_way else LAST_WORDS_S):
+            async with asyncio.timeout(LAST_TRY_S if self._failed_in_a_row or self._under_way else within_s):
                 await self._last_words()
         self.courier.stop()
         if self._sink is not None:
@@ -198,7 +203,7 @@ class OtelCompanion:
             self._failed()
         return arrived
 
-    def _warm_up(self) -> bool:
+    def _import(self) -> bool:
         self._open_sink()
         return True
 

@@ -39,7 +39,7 @@ from immune.observability.distributions import Example, Series
 from immune.observability.instruments import HistogramSpec, Instrument, Readings
 from immune.observability.otel_settings import OtelSettings, OtlpProtocol
 from immune.observability.snapshot import Snapshot
-from immune.observability.story import Moment
+from immune.observability.spans import Moment
 
 NS_PER_US = 1000
 CUMULATIVE = AggregationTemporality.CUMULATIVE

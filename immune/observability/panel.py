@@ -19,7 +19,8 @@ from immune.observability.instruments import HISTOGRAMS, INSTRUMENTS
 from immune.observability.look import ApiSide, Host, Look, Tallies
 from immune.observability.prometheus import expose
 from immune.observability.snapshot import Snapshot
-from immune.observability.story import Moment, Story
+from immune.observability.spans import Moment
+from immune.observability.story import Story
 from immune.ports import Clock, Companion
 
 MEASURED = {

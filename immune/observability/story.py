@@ -7,19 +7,16 @@ events' own. Pure: no clock, no SDK.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from immune.core import acts
 from immune.core import events as ev
 from immune.core.events import LEVELS, Envelope, Event
+from immune.observability.spans import TEXT_MAX, US, Begun, Moment, Spans, Value, span_id
 
-US = 1_000_000
 MINUTE_US = 60 * US
 UNSEEN_AFTER_US = 600 * US
 """An order of which no connector ever says that it is in force is told as unseen after this."""
-TEXT_MAX = 200
 _HEARD = frozenset(
     cls.kind
     for cls in (
@@ -30,31 +27,6 @@ _HEARD = frozenset(
         *(acts.ApprovalRequested, acts.ApprovalGranted, acts.ApprovalClosed),
     )
 )
-Value = str | int | float | bool | tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
-    """A span that is over. `words` are those of the histogram that its duration belongs to, None if to none.
-
-    `parent` 0 is a root. `wrong` says what went wrong, empty for all that is in order. `seq` is of the event that ended it.
-    """
-
-    trace_id: int
-    span_id: int
-    parent: int
-    name: str
-    start_us: int
-    end_us: int
-    attributes: Mapping[str, Value]
-    seq: int
-    wrong: str = ""
-    words: tuple[str, ...] | None = None
-
-    @property
-    def duration_s(self) -> float:
-        """How long it took, in seconds."""
-        return (self.end_us - self.start_us) / US
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,35 +40,6 @@ class _Held:
     seq: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Begun:
-    """A span that has begun."""
-
-    key: str
-    name: str
-    at_us: int
-    seq: int
-    parent: int
-    facts: Mapping[str, Value] = field(default_factory=dict)
-    level: str = ""
-    whom: str = ""
-
-
-def trace_id(run_id: str, key: str) -> int:
-    """128 bits of what the trace is of: an incident, or a containment or plan that belongs to none."""
-    return _number(16, "trace", run_id, key)
-
-
-def span_id(run_id: str, name: str, key: str) -> int:
-    """64 bits of what the span is of."""
-    return _number(8, "span", run_id, name, key)
-
-
-def _number(size: int, *parts: str) -> int:
-    digest = hashlib.blake2b("\x1f".join(parts).encode(), digest_size=size).digest()
-    return int.from_bytes(digest, "big") or 1
-
-
 class Story:
     """Tells spans from the events of one run, given in order. Events of which it knows no beginning tell nothing."""
 
@@ -104,19 +47,18 @@ class Story:
         self.run_id = run_id
         self.seq = 0
         self._last: Envelope | None = None
-        self._begun: dict[tuple[str, str], _Begun] = {}
+        self._spans = Spans(run_id)
         self._diagnosed: dict[str, tuple[str, int]] = {}
         self._held: dict[str, _Held] = {}
-        self._told: list[Moment] = []
 
     @property
     def needs_from_seq(self) -> int:
         """Where the events begin that a fresh story needs in order to go on after the last one heard."""
-        return min([self.seq, *(begun.seq for begun in self._begun.values()), *(held.seq for held in self._held.values())])
+        return min([self.seq, *(begun.seq for begun in self._spans.begun.values()), *(held.seq for held in self._held.values())])
 
     def hear(self, envelope: Envelope) -> list[Moment]:
         """The spans that this event ends."""
-        self._told = []
+        self._spans.told = []
         self._bear_witness(envelope)
         self._give_up(envelope)
         self.seq, self._last = envelope.seq, envelope
@@ -125,7 +67,7 @@ class Story:
             self._hear_of_illness(envelope, event)
             self._hear_of_healing(envelope, event)
             self._hear_of_people(envelope, event)
-        return self._told
+        return self._spans.told
 
     def _hear_of_illness(self, envelope: Envelope, event: Event) -> None:
         match event:
@@ -153,9 +95,9 @@ class Story:
             case acts.PlanEnded():
                 self._plan_ended(envelope, event)
             case acts.PlanWithdrawn():
-                self._end("plan", event.plan_id, envelope, {"immune.outcome": "withdrawn", "immune.reason": event.reason[:TEXT_MAX]})
+                self._spans.end("plan", event.plan_id, envelope, {"immune.outcome": "withdrawn", "immune.reason": event.reason[:TEXT_MAX]})
             case acts.StepStarted():
-                self._under_plan("step", event.plan_id, str(event.step), envelope, {"immune.action": event.action, "immune.step": event.step})
+                self._spans.under_plan("step", event.plan_id, str(event.step), envelope, {"immune.action": event.action, "immune.step": event.step})
             case acts.StepFinished():
                 self._step_finished(envelope, event)
             case acts.CompensationStarted():
@@ -187,15 +129,17 @@ class Story:
             self._witness(envelope)
 
     def _witness(self, envelope: Envelope) -> None:
-        begun = _Begun(key="journal", name="immune.journal", at_us=envelope.at_us, seq=envelope.seq, parent=0)
-        self._tell(begun, envelope, {"immune.journal.events": envelope.seq, "immune.journal.head": envelope.hash})
+        begun = Begun(key="journal", name="immune.journal", at_us=envelope.at_us, seq=envelope.seq, parent=0)
+        self._spans.tell(begun, envelope, {"immune.journal.events": envelope.seq, "immune.journal.head": envelope.hash})
 
     def _give_up(self, envelope: Envelope) -> None:
         """An order that nobody can confirm must not keep its beginning waiting for ever."""
-        late = [slot for slot, begun in self._begun.items() if slot[0] in {"contain", "release"} and envelope.at_us - begun.at_us > UNSEEN_AFTER_US]
+        late = [
+            slot for slot, begun in self._spans.begun.items() if slot[0] in {"contain", "release"} and envelope.at_us - begun.at_us > UNSEEN_AFTER_US
+        ]
         for slot in late:
-            begun = self._begun.pop(slot)
-            self._tell(begun, replace(envelope, at_us=begun.at_us), {"immune.enforced": "unseen"})
+            begun = self._spans.begun.pop(slot)
+            self._spans.tell(begun, replace(envelope, at_us=begun.at_us), {"immune.enforced": "unseen"})
 
     # -- incidents ---------------------------------------------------------------------------------------------------
 
@@ -203,13 +147,13 @@ class Story:
         root = span_id(self.run_id, "immune.incident", event.incident_id)
         kind = event.diagnosis[0].kind if event.diagnosis else "unknown"
         facts: dict[str, Value] = {"immune.scope": event.scope, "immune.agents": event.agents[:20], "immune.severity": event.severity}
-        self._begin("incident", event.incident_id, envelope, facts=facts, parent=0, at_us=min(event.onset_us or envelope.at_us, envelope.at_us))
-        detect = _Begun(
+        self._spans.begin("incident", event.incident_id, envelope, facts=facts, parent=0, at_us=min(event.onset_us or envelope.at_us, envelope.at_us))
+        detect = Begun(
             key=event.incident_id, name="immune.detect", at_us=min(event.onset_us or envelope.at_us, envelope.at_us), seq=envelope.seq, parent=root
         )
         vitals = tuple(f"{note.vital} {note.direction}" for note in event.evidence[:8])
         proof: dict[str, Value] = {"immune.nats": event.nats, "immune.threshold_nats": event.threshold_nats, "immune.evidence": vitals}
-        self._tell(detect, envelope, proof, words=(kind,))
+        self._spans.tell(detect, envelope, proof, words=(kind,))
         self._diagnose(envelope, event.incident_id, event.diagnosis, envelope.at_us)
 
     def _updated(self, envelope: Envelope, event: ev.IncidentUpdated) -> None:
@@ -221,16 +165,16 @@ class Story:
         kind = diagnosis[0].kind if diagnosis else "unknown"
         self._diagnosed[incident_id] = (kind, envelope.at_us)
         root = span_id(self.run_id, "immune.incident", incident_id)
-        begun = _Begun(key=incident_id, name="immune.diagnose", at_us=since_us, seq=envelope.seq, parent=root)
+        begun = Begun(key=incident_id, name="immune.diagnose", at_us=since_us, seq=envelope.seq, parent=root)
         ranked = tuple(f"{line.kind} {line.confidence:.2f}" for line in diagnosis[:5])
-        self._tell(begun, envelope, {"immune.diagnosis": kind, "immune.differential": ranked})
+        self._spans.tell(begun, envelope, {"immune.diagnosis": kind, "immune.differential": ranked})
 
     def _closed(self, envelope: Envelope, event: ev.IncidentClosed) -> None:
-        for slot in [slot for slot, begun in self._begun.items() if slot[0] in {"plan", "approve"} and begun.key == event.incident_id]:
-            self._tell(self._begun.pop(slot), envelope, {"immune.outcome": "left"})
+        for slot in [slot for slot, begun in self._spans.begun.items() if slot[0] in {"plan", "approve"} and begun.key == event.incident_id]:
+            self._spans.tell(self._spans.begun.pop(slot), envelope, {"immune.outcome": "left"})
         kind, _ = self._diagnosed.pop(event.incident_id, ("unknown", 0))
         more: dict[str, Value] = {"immune.diagnosis": kind, "immune.outcome": event.outcome, "immune.reason": event.reason[:TEXT_MAX]}
-        self._end("incident", event.incident_id, envelope, more, words=(event.outcome,))
+        self._spans.end("incident", event.incident_id, envelope, more, words=(event.outcome,))
 
     # -- containment -------------------------------------------------------------------------------------------------
 
@@ -246,21 +190,21 @@ class Story:
             "immune.rule": event.rule,
         }
         if event.scope == "agent":
-            self._begin("contain", event.target, envelope, key=key, facts=facts, level=event.level)
+            self._spans.begin("contain", event.target, envelope, key=key, facts=facts, level=event.level)
         else:
-            self._tell(self._begun_now("contain", key, envelope, facts), envelope, {"immune.enforced": "ordered"})
+            self._spans.tell(self._spans.begun_now("contain", key, envelope, facts), envelope, {"immune.enforced": "ordered"})
 
     def _observed(self, envelope: Envelope, event: acts.EnforcementObserved) -> None:
-        ordered = self._begun.get(("contain", envelope.subject))
+        ordered = self._spans.begun.get(("contain", envelope.subject))
         if ordered is not None and LEVELS.index(event.after) >= LEVELS.index(_level(ordered.level)):
-            self._end("contain", envelope.subject, envelope, {"immune.enforced": "seen"}, words=(ordered.level,))
-        freed = self._begun.get(("release", envelope.subject))
+            self._spans.end("contain", envelope.subject, envelope, {"immune.enforced": "seen"}, words=(ordered.level,))
+        freed = self._spans.begun.get(("release", envelope.subject))
         if freed is not None and LEVELS.index(event.after) < LEVELS.index(_level(freed.level)):
-            self._end("release", envelope.subject, envelope, {"immune.enforced": "seen"})
+            self._spans.end("release", envelope.subject, envelope, {"immune.enforced": "seen"})
 
     def _not_enforced(self, envelope: Envelope, event: acts.EnforcementFailed) -> None:
         kind = "release" if event.desired == "none" else "contain"
-        self._end(kind, envelope.subject, envelope, {"immune.enforced": "failed"}, wrong=event.error or "not in force")
+        self._spans.end(kind, envelope.subject, envelope, {"immune.enforced": "failed"}, wrong=event.error or "not in force")
 
     def _released(self, envelope: Envelope, event: acts.Released) -> None:
         held = self._held.pop(event.containment_id, None)
@@ -272,8 +216,8 @@ class Story:
             "immune.actor": envelope.actor,
             "immune.held_s": round((envelope.at_us - held.since_us) / US, 6),
         }
-        self._end("contain", held.target, envelope, {"immune.enforced": "unseen"})
-        self._begin("release", held.target, envelope, key=held.key, facts=facts, level=held.level)
+        self._spans.end("contain", held.target, envelope, {"immune.enforced": "unseen"})
+        self._spans.begin("release", held.target, envelope, key=held.key, facts=facts, level=held.level)
 
     # -- healing -----------------------------------------------------------------------------------------------------
 
@@ -286,41 +230,41 @@ class Story:
             "immune.needs_approval": event.needs_approval,
             "immune.severity": event.severity,
         }
-        self._begin("plan", event.plan_id, envelope, key=event.incident_id or event.plan_id, facts=facts)
+        self._spans.begin("plan", event.plan_id, envelope, key=event.incident_id or event.plan_id, facts=facts)
 
     def _plan_started(self, event: acts.PlanStarted) -> None:
-        plan = self._begun.get(("plan", event.plan_id))
+        plan = self._spans.begun.get(("plan", event.plan_id))
         if plan is not None:
-            self._begun["plan", event.plan_id] = replace(plan, facts={**plan.facts, "immune.trigger": event.trigger})
+            self._spans.begun["plan", event.plan_id] = replace(plan, facts={**plan.facts, "immune.trigger": event.trigger})
 
     def _plan_ended(self, envelope: Envelope, event: acts.PlanEnded) -> None:
-        for slot in [slot for slot in self._begun if slot[0] in {"step", "compensate", "verify"} and slot[1].startswith(f"{event.plan_id}/")]:
-            self._tell(self._begun.pop(slot), envelope, {"immune.outcome": "unknown"}, wrong="the plan ended without an answer")
+        for slot in [slot for slot in self._spans.begun if slot[0] in {"step", "compensate", "verify"} and slot[1].startswith(f"{event.plan_id}/")]:
+            self._spans.tell(self._spans.begun.pop(slot), envelope, {"immune.outcome": "unknown"}, wrong="the plan ended without an answer")
         wrong = "" if event.outcome == "succeeded" else event.reason or event.outcome
         more: dict[str, Value] = {"immune.outcome": event.outcome, "immune.reason": event.reason[:TEXT_MAX]}
-        self._end("plan", event.plan_id, envelope, more, wrong=wrong, words=(event.outcome,))
+        self._spans.end("plan", event.plan_id, envelope, more, wrong=wrong, words=(event.outcome,))
 
     def _step_finished(self, envelope: Envelope, event: acts.StepFinished) -> None:
         wrong = "" if event.outcome == "succeeded" else f"{event.outcome}: {event.detail}"
-        self._end(
+        self._spans.end(
             "step", f"{event.plan_id}/{event.step}", envelope, {"immune.outcome": event.outcome}, wrong=wrong, words=(event.action, event.outcome)
         )
 
     def _undo_started(self, envelope: Envelope, event: acts.CompensationStarted) -> None:
         facts: dict[str, Value] = {"immune.action": event.action, "immune.step": event.step, "immune.reason": event.reason[:TEXT_MAX]}
-        self._under_plan("compensate", event.plan_id, str(event.step), envelope, facts)
+        self._spans.under_plan("compensate", event.plan_id, str(event.step), envelope, facts)
 
     def _undo_finished(self, envelope: Envelope, event: acts.CompensationFinished) -> None:
         wrong = "" if event.outcome == "succeeded" else f"{event.outcome}: {event.detail}"
-        self._end("compensate", f"{event.plan_id}/{event.step}", envelope, {"immune.outcome": event.outcome}, wrong=wrong)
+        self._spans.end("compensate", f"{event.plan_id}/{event.step}", envelope, {"immune.outcome": event.outcome}, wrong=wrong)
 
     def _on_probation(self, envelope: Envelope, event: acts.ProbationStarted) -> None:
         facts: dict[str, Value] = {"immune.samples_needed": event.samples_needed, "immune.dispatches": event.dispatches}
-        self._under_plan("verify", event.plan_id, "probation", envelope, facts)
+        self._spans.under_plan("verify", event.plan_id, "probation", envelope, facts)
 
     def _judged(self, envelope: Envelope, event: acts.ProbationEnded) -> None:
         more: dict[str, Value] = {"immune.passed": event.passed, "immune.samples": event.samples, "immune.nats": event.nats}
-        self._end("verify", f"{event.plan_id}/probation", envelope, more, wrong="" if event.passed else event.reason or "not passed")
+        self._spans.end("verify", f"{event.plan_id}/probation", envelope, more, wrong="" if event.passed else event.reason or "not passed")
 
     # -- people ------------------------------------------------------------------------------------------------------
 
@@ -331,95 +275,16 @@ class Story:
             "immune.rule": event.rule,
             "immune.severity": event.severity,
         }
-        plan = self._begun.get(("plan", event.plan_id))
+        plan = self._spans.begun.get(("plan", event.plan_id))
         key = plan.key if plan else event.incident_id or event.request_id
-        self._begin("approve", event.request_id, envelope, key=key, facts=facts, parent=self._id_of(plan) if plan else None)
+        self._spans.begin("approve", event.request_id, envelope, key=key, facts=facts, parent=self._spans.id_of(plan) if plan else None)
 
     def _granted(self, envelope: Envelope, event: acts.ApprovalGranted) -> None:
-        self._end("approve", event.request_id, envelope, {"immune.outcome": "granted", "immune.actor": envelope.actor}, words=("granted",))
+        self._spans.end("approve", event.request_id, envelope, {"immune.outcome": "granted", "immune.actor": envelope.actor}, words=("granted",))
 
     def _not_granted(self, envelope: Envelope, event: acts.ApprovalClosed) -> None:
         more: dict[str, Value] = {"immune.outcome": event.outcome, "immune.actor": envelope.actor, "immune.reason": event.reason[:TEXT_MAX]}
-        self._end("approve", event.request_id, envelope, more, words=(event.outcome,))
-
-    # -- beginning and ending ----------------------------------------------------------------------------------------
-
-    def _id_of(self, begun: _Begun) -> int:
-        """A root is named by its incident, so that children can be told before it is over; all others by the event that began them."""
-        return span_id(self.run_id, begun.name, begun.key if begun.name == "immune.incident" else str(begun.seq))
-
-    def _begun_now(self, kind: str, key: str, envelope: Envelope, facts: Mapping[str, Value], parent: int | None = None) -> _Begun:
-        root = span_id(self.run_id, "immune.incident", key) if ("incident", key) in self._begun or key == envelope.correlation_id else 0
-        return _Begun(
-            key=key,
-            name=f"immune.{kind}",
-            at_us=envelope.at_us,
-            seq=envelope.seq,
-            parent=root if parent is None else parent,
-            facts=facts,
-            whom=envelope.subject,
-        )
-
-    def _begin(
-        self,
-        kind: str,
-        slot: str,
-        envelope: Envelope,
-        *,
-        facts: Mapping[str, Value],
-        key: str = "",
-        parent: int | None = None,
-        at_us: int | None = None,
-        level: str = "",
-    ) -> None:
-        self._end(kind, slot, envelope, {"immune.outcome": "superseded"})
-        begun = self._begun_now(kind, key or slot, envelope, facts, parent)
-        self._begun[kind, slot] = replace(begun, level=level, at_us=envelope.at_us if at_us is None else at_us)
-
-    def _under_plan(self, kind: str, plan_id: str, part: str, envelope: Envelope, facts: Mapping[str, Value]) -> None:
-        plan = self._begun.get(("plan", plan_id))
-        if plan is not None:
-            more = {"immune.plan.id": plan_id, **facts}
-            self._begin(kind, f"{plan_id}/{part}", envelope, key=plan.key, facts=more, parent=self._id_of(plan))
-
-    def _end(
-        self,
-        kind: str,
-        slot: str,
-        envelope: Envelope,
-        more: Mapping[str, Value],
-        *,
-        wrong: str = "",
-        words: tuple[str, ...] | None = None,
-    ) -> None:
-        begun = self._begun.pop((kind, slot), None)
-        if begun is not None:
-            self._tell(begun, envelope, more, wrong=wrong, words=words)
-
-    def _tell(self, begun: _Begun, envelope: Envelope, more: Mapping[str, Value], *, wrong: str = "", words: tuple[str, ...] | None = None) -> None:
-        whom = begun.whom or envelope.subject
-        told: dict[str, Value] = {
-            "immune.correlation_id": begun.key,
-            **({"gen_ai.agent.id": whom} if whom and begun.key != "journal" else {}),
-            **begun.facts,
-            **more,
-            "immune.event.seq": envelope.seq,
-            "immune.event.hash": envelope.hash,
-        }
-        self._told.append(
-            Moment(
-                trace_id=trace_id(self.run_id, begun.key),
-                span_id=self._id_of(begun),
-                parent=begun.parent,
-                name=begun.name,
-                start_us=begun.at_us,
-                end_us=max(begun.at_us, envelope.at_us),
-                attributes=told,
-                seq=envelope.seq,
-                wrong=wrong[:TEXT_MAX],
-                words=words,
-            )
-        )
+        self._spans.end("approve", event.request_id, envelope, more, words=(event.outcome,))
 
 
 def _level(word: str) -> ev.Level:

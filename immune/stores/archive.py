@@ -81,7 +81,7 @@ def check_archive(path: Path, run: RunInfo | None = None) -> int:
 def read_archive(path: Path) -> Iterator[Envelope]:
     """The envelopes of an archive, in order; the chain is not checked here. Raises InputError, StoreUnavailableError."""
     header, rows = _open(path)
-    return (envelope_of(str(header["run_id"]), row) for row in rows)
+    return (envelope_of(str(header["run_id"]), *row) for row in rows)
 
 
 def _open(path: Path) -> tuple[dict[str, Any], Iterator[Row]]:

@@ -10,7 +10,8 @@ from immune.errors import AppendConflictError, FencedError, JournalBrokenError
 
 Row = tuple[int, int, str, int, str, str, str, str, bytes, str, str]
 """seq, at_us, kind, schema, subject, correlation_id, causation_id, actor, body, prev_hash, hash"""
-_envelope: Callable[..., Envelope] = maker(Envelope)  # in field order: the run, then a row
+envelope_of: Callable[..., Envelope] = maker(Envelope)
+"""The envelope of stored columns: ``envelope_of(run_id, *row)``."""
 
 
 def row_of(envelope: Envelope) -> Row:
@@ -28,11 +29,6 @@ def row_of(envelope: Envelope) -> Row:
         envelope.prev_hash,
         envelope.hash,
     )
-
-
-def envelope_of(run_id: str, row: Row) -> Envelope:
-    """The envelope of stored columns."""
-    return _envelope(run_id, *row)
 
 
 def follow(run_id: str, rows: Iterable[Row], seq: int, prev_hash: str) -> tuple[int, str]:

@@ -183,7 +183,7 @@ class SqliteJournal:
             if not rows:
                 return
             for row in rows:
-                yield envelope_of(run_id, row)
+                yield envelope_of(run_id, *row)
             after_seq = rows[-1][0]
             left = None if left is None else left - len(rows)
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 START_US = 1_767_225_600_000_000
 US = 1_000_000
 PERIOD_US = 3 * US
-MINUTES = 9
+MINUTES = 6
 LISTED = """
 [chaos]
 rate = 0

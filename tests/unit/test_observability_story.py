@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from immune.core import events as ev
-from immune.observability.story import Story, span_id, trace_id
+from immune.observability.spans import span_id, trace_id
+from immune.observability.story import Story
 from immune.stores.archive import read_archive
 from tests.drawn_events import drafts
 

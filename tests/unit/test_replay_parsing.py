@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import gzip
 import io
@@ -53,7 +52,14 @@ def write(folder: Path, content: str | bytes, name: str = "fleet.csv") -> Path:
 
 def read(source: ReplaySource, at: Desk | None = None) -> SampleBatch:
     source.open(at or desk())
-    return asyncio.run(source.collect(FOREVER_US))
+    return collected(source, FOREVER_US)
+
+
+def collected(source: ReplaySource, until_us: int) -> SampleBatch:
+    """What it gives; a file never makes anybody wait, so no event loop is needed."""
+    with pytest.raises(StopIteration) as done:
+        source.collect(until_us).send(None)
+    return done.value.value
 
 
 def read_text(folder: Path, content: str | bytes, name: str = "fleet.csv") -> tuple[ReplaySource, SampleBatch]:
@@ -530,7 +536,7 @@ def test_a_roster_that_others_have_filled_rejects_at_collection(tmp_path: Path) 
     source = ReplaySource([write(tmp_path, "agent,errors\na,1\nb,2\na,4\n")])
     source.open(place)
     place.roster.enroll(AgentIdentity(agent_id="somebody"))
-    batch = asyncio.run(source.collect(FOREVER_US))
+    batch = collected(source, FOREVER_US)
     assert source.rejected == {"fleet_full": 1}
     assert len(batch) == source.accepted == 2
 
@@ -551,7 +557,7 @@ def test_a_streamed_file_is_read_as_it_is_needed(tmp_path: Path) -> None:
     path = write(tmp_path, "\n".join(["at,agent,errors", *(f"{1767225600 + n},a,{n}" for n in range(60_000))]))
     source = ReplaySource([path], stream_over_bytes=0)
     source.open(desk())
-    first = asyncio.run(source.collect(START_US + 10_000_000))
+    first = collected(source, START_US + 10_000_000)
     assert len(first) == 11
     assert source.rows < 30_000
     assert 0 < source.progress() < 0.9

@@ -42,12 +42,15 @@ export function showPending(count) {
   titled({ waiting: count });
 }
 
+// the page that is about troubles has a list of them; of a run that is over nobody expects a daemon
+const onSystem = document.documentElement.dataset.page === "system";
 let told = {};
 let over = "";
 function banners(status) {
   told = status;
   setDaemon(status.daemon?.status ?? "");
-  fill($("#banners"), (status.troubles ?? []).map((one) => h("div.banner", { dataset: { key: one.what } }, one.detail)), over && !isPast() ? h("div.banner", { dataset: { key: "over" } }, "This run is over; ages count from its end, ", time(over, { full: true }), ".") : null, at() || run() ? h("div.banner", { dataset: { key: "past" } }, at() ? "You look at a moment that is over. " : "You look at another run. ", h("a", { href: location.pathname }, "Back to now")) : null);
+  const troubles = (status.troubles ?? []).filter((one) => !onSystem && !(over && one.what === "daemon"));
+  fill($("#banners"), troubles.map((one) => h("div.banner", { dataset: { key: one.what } }, one.detail)), over && !isPast() ? h("div.banner", { dataset: { key: "over" } }, "This run is over; ages count from its end, ", time(over, { full: true }), ".") : null, at() || run() ? h("div.banner", { dataset: { key: "past" } }, at() ? "You look at a moment that is over. " : "You look at another run. ", h("a", { href: location.pathname }, "Back to now")) : null);
 }
 
 function navigation() {
@@ -74,6 +77,7 @@ async function refreshPending() {
   if (!shown) return;
   over = shown.ended_at ?? "";
   standAt(isPast() || over ? shown.at : "");
+  if (isPast() || over) document.dispatchEvent(new Event("moment"));
   banners(told);
   tickAges();
 }

@@ -3,7 +3,7 @@ import { $, h, fill } from "./dom.js";
 import { get, Problem } from "./api.js";
 import { standAt } from "./format.js";
 import { stay } from "./moment.js";
-import { on, live } from "./stream.js";
+import { on } from "./stream.js";
 
 const AGAIN_MS = 120;
 
@@ -16,31 +16,30 @@ export function titled(changes) {
 }
 
 /**
- * Load `path()` and `draw` it into the page, now and whenever `concerns(news)` says so. `into` shows loading and errors.
+ * Load `path()` and `draw` it into the page, now and whenever `concerns(news)` says so. `into` shows loading and the error of a
+ * page that never came; what stood there once stays when a later load fails, with the error above it.
  * Draws are never closer than AGAIN_MS, and one load is under way at a time.
  */
 export function livePage({ path, draw, into, concerns = () => true, beats = false }) {
   let loading = false;
   let again = false;
   let timer = 0;
-  let seen = Infinity;
-  let drawn = false;
+  let newest = null;
+  let failed = false;
+  let met = false;
   const load = async () => {
     timer = 0;
     if (loading) return void (again = true);
     loading = true;
     try {
-      const found = await get(path());
-      seen = found.seq ?? Infinity;
-      if (found.past) standAt(found.at);
-      draw(found);
-      $("#main").classList.remove("failed");
-      drawn = true;
+      newest = await get(path());
+      if (newest.past) standAt(newest.at);
+      draw(newest);
+      said(null);
       arrive();
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
-      $("#main").classList.toggle("failed", !drawn);
-      fill($(into), failure(error, load));
+      said(error);
     } finally {
       loading = false;
       if (again) {
@@ -52,13 +51,39 @@ export function livePage({ path, draw, into, concerns = () => true, beats = fals
   const soon = () => {
     timer ||= setTimeout(load, AGAIN_MS);
   };
+  const said = (error) => {
+    failed = Boolean(error);
+    $(into).removeAttribute("aria-busy");
+    $("#main").classList.toggle("failed", failed && !newest);
+    if (failed && !newest) fill($(into), failure(error, load));
+    else late(failed ? failure(error, load) : null);
+  };
   on("change", (news) => concerns(news) && soon());
   on("reset", soon);
-  on("hello", (hello) => seen < hello.seq && soon());
+  // after a gap a page heals by itself; at the first greeting it has asked only a moment ago
+  on("hello", (hello) => {
+    if (failed ? met : (newest?.seq ?? Infinity) < hello.seq) soon();
+    met = true;
+  });
   if (beats) on("beat", soon);
-  document.addEventListener("session", soon);
+  // who looks, and the moment that ages count to, change how the same answer reads
+  for (const kind of ["session", "moment"]) document.addEventListener(kind, () => newest && draw(newest));
   load();
-  return { again: soon, live };
+  return {
+    again: soon,
+    /** What is shown is about to be another list. */
+    anew: () => {
+      $(into).setAttribute("aria-busy", "true");
+      soon();
+    },
+  };
+}
+
+/** Above what stays: why it is not newer. */
+function late(panel) {
+  const place = $("#late");
+  if (panel) fill(place ?? $("#main").insertAdjacentElement("afterbegin", h("div", { id: "late" })), panel);
+  else place?.remove();
 }
 
 let arrived = false;

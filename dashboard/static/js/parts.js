@@ -41,6 +41,12 @@ function times({ observed, expected, ratio: told }) {
   return told && Math.abs(Math.log(plain / told)) < 0.15 ? `, ${ratio(told)}` : "";
 }
 
+function against(one) {
+  if (one.direction === "silent") return `nothing for ${figure(one.observed)} s, usually one every ${figure(one.expected)} s`;
+  if (one.direction === "stuck") return `stays at ${measured(one.observed, one.vital)}`;
+  return [`${measured(one.observed, one.vital)} against ${measured(one.expected, one.vital)} expected`, times(one)];
+}
+
 /** Ranked evidence: one bar a symptom, as long as it is strong. */
 export function evidence(incident, { brief = false } = {}) {
   if (!incident.evidence.length) return h("p.quiet", {}, "No evidence kept.");
@@ -52,7 +58,7 @@ export function evidence(incident, { brief = false } = {}) {
       h(
         "li",
         { dataset: { key: `${one.vital}-${one.direction}` } },
-        h("div.line", {}, h("strong", {}, `${ARROWS[one.direction] ?? ""} ${vitalWords(one.vital)}`), h("span", {}, `${measured(one.observed, one.vital)} against ${measured(one.expected, one.vital)} expected`, times(one))),
+        h("div.line", {}, h("strong", {}, `${ARROWS[one.direction] ?? ""} ${one.direction === "silent" ? "no samples" : vitalWords(one.vital)}`), h("span", {}, against(one))),
         h("progress.tone-bad", { max: ranked[0].nats || 1, value: one.nats, "aria-hidden": "true" }),
         brief ? null : h("div.small", {}, `evidence ${figure(one.nats)} nats, since `, time(one.onset_at), `, calibration ${figure(one.calibration)} (${words(one.basis)})`),
       ),
@@ -110,7 +116,7 @@ export function timelineItem(one) {
     { id: one.id, dataset: { key: one.id } },
     time(one.at),
     one.stage ? h("strong.stage", { class: `tone-${one.tone}` }, words(one.stage)) : h("span.quiet", {}, words(one.kind)),
-    h("span.says", {}, one.says, one.rule ? h("span.quiet", {}, ` (rule ${one.rule})`) : null),
+    h("span.says", {}, one.says, one.rule && !one.says.includes(one.rule) ? h("span.quiet", {}, ` (rule ${one.rule})`) : null),
     h("span.where", {}, h("span.quiet", {}, `${actor(one.actor)} `), h("a", { href: eventPage(one.seq), title: "Permalink" }, one.id), " ", h("a.raw", { href: twin(`/api/journal/${one.id}`), title: "Raw JSON", "aria-label": `Raw JSON of ${one.id}` }, "{ }")),
   );
 }
@@ -130,7 +136,14 @@ function clockOf(one) {
 }
 
 const DECIDED = { used: "approved", granted: "approved" };
+const DONE_TITLE = { used: "What was done", granted: "What will be done", rejected: "What was not done", expired: "What was not done", withdrawn: "What was not done" };
 const WAITING = { pending: ["◷", "waits for you", "warn"], granted: ["✓", "approved, starts soon", "good"], rejected: ["✕", "rejected", "plain"], used: ["✓", "approved and done", "good"], expired: ["◌", "expired: no answer was a no", "plain"], withdrawn: ["–", "withdrawn", "plain"] };
+
+/** How a request stands, as text, icon and tone. */
+export function requestState(one) {
+  const [icon, says, tone] = WAITING[one.status] ?? ["·", words(one.status), "plain"];
+  return h("span.state", { class: `tone-${tone}` }, h("span", { "aria-hidden": "true" }, icon), says);
+}
 
 /** One request as a card: what is sick, why that is believed, what would be done, how far it reaches, then the buttons. */
 export function approvalCard(one, buttons = []) {
@@ -152,7 +165,7 @@ export function approvalCard(one, buttons = []) {
       "div.duo",
       {},
       incident ? h("section", {}, h("h3", {}, "Why we believe it"), symptom && one.about !== "brake" ? spark(incident.agents[0] ?? one.subject, symptom) : null, evidence({ evidence: [...incident.evidence].sort((a, b) => b.nats - a.nats).slice(0, 3) }, { brief: true }), symptom?.onset_at ? h("p.small", {}, "first symptom ", time(symptom.onset_at)) : null) : null,
-      h("section", {}, h("h3", {}, "What would be done"), one.plan ? steps(one.plan) : h("p", {}, `Containment: ${one.level}`), h("h3", {}, "How far it reaches"), h("p", {}, blast(one)), h("h3", {}, "Why you are asked"), h("p", {}, one.rule_why ? [one.rule_why, ": "] : "", h("a", { href: stay(`/policy#${one.rule}`) }, h("code", {}, one.rule)))),
+      h("section", {}, h("h3", {}, DONE_TITLE[one.status] ?? "What would be done"), one.plan ? steps(one.plan) : h("p", {}, `Containment: ${one.level}`), h("h3", {}, one.decided_by ? "How far it reached" : "How far it reaches"), h("p", {}, blast(one)), h("h3", {}, one.status === "pending" ? "Why you are asked" : "Why a person was asked"), h("p", {}, one.rule_why ? [one.rule_why, ": "] : "", h("a", { href: stay(`/policy#${one.rule}`) }, h("code", {}, one.rule)))),
     ),
     incident ? h("details", { dataset: { key: "more" } }, h("summary", {}, "Everything known"), diagnosis(incident), evidence(incident), h("p.quiet", {}, "Plan ", copyable(one.plan_hash.slice(0, 16)))) : h("p.quiet", {}, "Plan ", copyable(one.plan_hash.slice(0, 16))),
     buttons.length ? h("div.actions.decide", {}, h("p.whom.quiet", {}, `${one.subject}: ${(one.plan?.steps ?? []).map((part) => words(part.action)).join(", then ") || one.level}`), acting(buttons)) : null,

@@ -1,5 +1,5 @@
 // The live stream: one EventSource a browser, resumed by seq; pages subscribe to what they show.
-import { $ } from "./dom.js";
+import { $, h } from "./dom.js";
 import { now, setClock } from "./format.js";
 import { run, at } from "./moment.js";
 
@@ -136,6 +136,7 @@ function setState(heard, force = false) {
   const away = word === "live" && live.daemon && live.daemon !== "up";
   const says = !away ? word : live.daemon === "away" ? "daemon away" : `live, daemon ${live.daemon}`;
   const chip = $("#live-chip");
-  chip.textContent = live.paused ? "paused" : says;
+  chip.replaceChildren(...(live.paused ? ["paused"] : says === "daemon away" ? [h("span.hide-narrow", {}, "daemon "), "away"] : [says]));
+  chip.title = away ? `The daemon is ${live.daemon}` : "";
   chip.className = `chip tone-${word === "live" && !away && !live.paused ? "good" : word === "past" || word === "other run" ? "plain" : "warn"}`;
 }

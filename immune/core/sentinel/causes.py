@@ -52,6 +52,17 @@ FOLLOWS = {
 }
 CHANGEABLE = ("model", "version", "prompt_hash")
 """What somebody changes on purpose: agents that behave otherwise and have this in common were changed."""
+AT_ONCE_US = 20 * US
+"""Onsets of agents that were changed together lie this close."""
+HIT_AT_ONCE_US = 8 * US
+"""Onsets of agents that something outside hit at one time; an error shows with the first call that fails."""
+ALIKE = 0.4
+"""Few that were hit at once were hit alike: their sizes lie this close, in logs, and two standard errors more."""
+NEARLY_ALL = 0.8
+FAR = 1.0
+"""Further out than this, in logs, agents that began one after the other are sick: nobody changes agents to 2.7 times their tokens one by one."""
+SIZED = ("cost_usd", "input_tokens", "output_tokens", "context_tokens", "tool_calls")
+"""How far out a change of behaviour is, is read off these."""
 STRONGER = 0.7
 """Inside a shared cause, an agent this much further (in logs) than its peers and three of their spreads is sick by itself."""
 EXPECTED = math.log(6.0)
@@ -94,7 +105,8 @@ class Causes:
     def __init__(self, streams: tuple[str, ...]) -> None:
         self.causes: dict[str, Cause] = {}
         self.taken_over: list[TakenOver] = []
-        self.outside = np.array([name in FROM_OUTSIDE for name in streams])
+        self._from_outside = [name in FROM_OUTSIDE for name in streams]
+        self._sized = np.array([row for row, name in enumerate(streams) if name in SIZED], dtype=np.intp)
         self._names = streams
         self._announced: dict[tuple[str, int], str] = {}
         self.quiet = Quiet()
@@ -157,9 +169,52 @@ class Causes:
         """Whether an agent is of the cohort of a cause."""
         return not cause.field or int(self.codes(arena, cause.field)[agent]) == cause.code
 
+    def from_outside(self, sign: int, stream: int) -> bool:
+        """Whether something outside moves a stream this way; less time per token is only longer output."""
+        return sign == 0 and self._from_outside[stream]
+
     def of_behaviour(self, cause: Cause) -> bool:
         """Whether the agents work otherwise, rather than something outside them."""
-        return cause.until_us > 0 or not all(self.outside[stream] for _, stream in cause.symptoms)
+        return cause.until_us > 0 or not all(self.from_outside(sign, stream) for sign, stream in cause.symptoms)
+
+    def one_event(self, arena: Arena, field_name: str, members: int, symptom: Symptom, chosen: Index) -> bool:
+        """Whether one hand may have moved these agents of a cohort of so many `members`, rather than each its own illness.
+
+        Together in a model, version or prompt: yes. From outside: many, or nearly the whole cohort (a type is no place), or all at once and alike. Of
+        behaviour: all at once or many, but few, or those that began one after the other, only while what they do could be meant
+        (`FAR`): agents infected within minutes must not hide behind one another.
+        """
+        sign, stream = symptom
+        if field_name in CHANGEABLE:
+            return True
+        onset, many = arena["onset"][stream, chosen], len(chosen) >= LARGE_AT_LEAST
+        first, last = np.quantile(onset, (0.1, 0.9)) if many else (onset.min(), onset.max())
+        apart_us = int(last - first)
+        if self.from_outside(sign, stream):
+            whole = field_name != "type" and len(chosen) >= NEARLY_ALL * members
+            return many or whole or (apart_us <= HIT_AT_ONCE_US and self._alike(arena, stream, chosen))
+        at_once = apart_us <= AT_ONCE_US
+        return (at_once and many) or ((at_once or many) and self._furthest(arena, chosen) <= FAR)
+
+    def _alike(self, arena: Arena, stream: int, agents: Index) -> bool:
+        """Whether these agents are about equally far out on a stream."""
+        size = self._sizes(arena, np.array([stream]), agents)[0]
+        count, total = np.maximum(arena["sums"][0, stream, agents], 1), arena["sums"][1, stream, agents]
+        variance = arena["own2"][stream, agents] if stream < len(arena["own2"]) else 1 / np.maximum(total / count, 0.1)
+        return bool(size.max() - size.min() <= ALIKE + 2 * math.sqrt(float((variance / count).max())))
+
+    def _sizes(self, arena: Arena, rows: Index, agents: Index) -> NDArray[np.float64]:
+        """How far out these agents are since the onset of each stream's evidence, in logs, (rows, agents)."""
+        count, deviation, expected = arena["sums"][:3, rows[:, None], agents].astype(np.float64)
+        count = np.maximum(count, 1)
+        deviation, expected = deviation / count, expected / count
+        ratio = np.maximum(expected + deviation + 0.5, 0.1) / np.maximum(expected + 0.5, 0.1)
+        return np.where(rows[:, None] >= len(arena["own2"]), np.log(ratio), deviation)
+
+    def _furthest(self, arena: Arena, agents: Index) -> float:
+        """How far the middle one of these agents is out on the stream where it is furthest out, in logs."""
+        hot = arena["hot"][:, self._sized[:, None], agents].any(axis=0)
+        return float(np.median(np.where(hot, np.abs(self._sizes(arena, self._sized, agents)), 0).max(axis=0)))
 
     def follow(self, arena: Arena, now_us: int) -> None:
         """Who shows what each cause explains now; which are over, and which have become normal."""
@@ -326,7 +381,7 @@ class Causes:
         return [
             (int(sign), int(stream))
             for sign, stream in zip(*np.nonzero(arena["hot"][:, :, agent] & began), strict=True)
-            if self.outside[stream] or abs(self._mean(arena, int(stream), agent)) <= EXPECTED
+            if self.from_outside(int(sign), int(stream)) or abs(self._mean(arena, int(stream), agent)) <= EXPECTED
         ]
 
     def _follows(self, arena: Arena, cause: Cause, agent: int, latest: int) -> list[Symptom]:
@@ -342,10 +397,11 @@ class Causes:
         ]  # fmt: skip
 
     def _doubt(self, arena: Arena, stream: int, agent: int) -> float:
-        """Two standard errors of that mean."""
-        if stream >= len(arena["own2"]):
-            return 0.0
-        return 2 * math.sqrt(float(arena["own2"][stream, agent]) / max(float(arena["sums"][0, stream, agent]), 1.0))
+        """Two standard errors of that mean; of counts by Poisson's law."""
+        count, deviation, expected = (float(total) for total in arena["sums"][:3, stream, agent])
+        count = max(count, 1.0)
+        smooth = stream < len(arena["own2"])
+        return 2 * math.sqrt((float(arena["own2"][stream, agent]) if smooth else max(deviation + expected, 1.0) / count) / count)
 
     def _mean(self, arena: Arena, stream: int, agent: int) -> float:
         """Mean deviation of a stream since its onset, in logs."""

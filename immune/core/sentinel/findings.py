@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from immune.core.evidence import SILENCE, Bands, Basis, CohortFinding, Direction, Finding, VitalEvidence
 from immune.core.policy import DetectionPolicy
-from immune.core.sentinel import drift, episodes, facts, hard
+from immune.core.sentinel import drift, episodes, facts, hard, looping, stuck
 from immune.core.sentinel.arena import Arena
 from immune.core.sentinel.causes import Cause, stream_nats
 from immune.core.sentinel.cohorts import VOTES_FROM
@@ -157,6 +157,7 @@ class FindingWriter:
         for item in episodes.evidence(arena, agent, SHOW_NATS):
             _stronger(shown, item)
         shown += self._stuck(arena, agent)
+        shown += self._looping(arena, agent)
         if gap_share > SHOW_SHARE:
             shown.append(self._silence(arena, agent, gap_share, limit_s, now_us))
         shown.sort(key=lambda item: (-item.nats, item.vital))
@@ -208,6 +209,13 @@ class FindingWriter:
                 shown.append(_exact(name, "stuck", nats, observed=value, expected=value, ratio=1.0, onset_us=onset))
         return shown
 
+    def _looping(self, arena: Arena, agent: int) -> list[VitalEvidence]:
+        nats = math.log(max(float(arena["loop_sr"][agent]), 1e-3))
+        if nats < SHOW_NATS:
+            return []
+        calls = max(float(arena["loop_before"][looping.CALLS, agent]), 1.0)
+        return [_exact("tool_calls", "stuck", nats, observed=calls, expected=calls, ratio=1.0, onset_us=int(arena["loop_onset"][agent]))]
+
     def _silence(self, arena: Arena, agent: int, gap_share: float, limit_s: float, now_us: int) -> VitalEvidence:
         usual_s = max(float(arena["gap_mean"][agent]), 1e-3)
         last = int(arena["last_at"][agent])
@@ -229,7 +237,7 @@ class FindingWriter:
         """Whether a fresh alarm has to wait: others begin to move the same way, and it may turn out to be shared."""
         nats = _direction_nats(arena, agent)
         sign, row = np.unravel_index(int(nats.argmax()), nats.shape)
-        outside = bool(shared.outside[row])
+        outside = shared.from_outside(int(sign), int(row))
         if moving[sign, row] >= 3:
             return since <= (DEFER_SERVICE_SAMPLES if outside or self._at_once(arena, agent, int(sign), int(row)) else DEFER_SAMPLES)
         if not outside:
@@ -258,7 +266,7 @@ class FindingWriter:
             for symptom in shared.covered(arena, cause, agent):
                 explains[key] = explains.get(key, 0.0) + float(left[symptom])
                 left[symptom] = 0
-        total = float(left.sum()) + float(arena["stuck_sr"][agent])
+        total = float(left.sum()) + float(stuck.SHARE * arena["stuck_sr"][agent] + looping.SHARE * arena["loop_sr"][agent])
         active = int((arena["count"][:, agent] >= self._policy.min_samples).sum())
         statistic = total / (2 * max(active, 1) + 1)
         if not any(shared.tasks_covered(arena, shared.causes[key], agent) for key in explains):

@@ -24,7 +24,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtr
 
 from immune.core.sentinel.arena import Arena, Block
 from immune.core.sentinel.eprocess import LAMBDAS
@@ -32,6 +31,7 @@ from immune.core.sentinel.eprocess import ROWS as PROCESSES
 from immune.core.sentinel.peers import Peers
 from immune.core.sentinel.streams import COST_PER_TOKEN, StreamTable
 from immune.core.sentinel.surprise import FORGET_FROM
+from immune.core.special import ndtri, stdtr
 
 UNTIL = 600
 """Samples in which an agent is young enough to be held against its type."""

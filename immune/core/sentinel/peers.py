@@ -57,7 +57,6 @@ class Peers:
         self.arena.declare("apart2", np.float32, trail=(continuous,))
         self.arena.declare("voters", np.float32, trail=(streams,))
         self.arena.declare("calibration", np.float32, fill=1.0, trail=(streams,))
-        self._guess = lone_prior()
         self._gathered: dict[tuple[int, int], Lent] = {}
 
     def grow(self, types: int) -> None:
@@ -152,8 +151,8 @@ class Peers:
         guessed = np.where(smooth, np.float32(GUESS_WEIGHT), np.float32(0))
         share = self.arena["share"][rows]
         weight = np.where(lends, cumulated[:, :, 0] + guessed, np.float32(1))[:, :, None]
-        share[:, :, :BINS] = (cumulated + guessed[:, None] * self._guess[:BINS]) / np.maximum(weight, 1)
-        share[~lends] = self._guess
+        share[:, :, :BINS] = (cumulated + guessed[:, None] * lone_prior()[:BINS]) / np.maximum(weight, 1)
+        share[~lends] = lone_prior()
         others = cumulated[:, :, 0] * (voters - 1) / np.maximum(voters, 1)
         alone = np.where(smooth, np.float32(LONE_BORROWED), np.float32(0))
         self.arena["borrowed"][rows] = np.where(lends, np.minimum(np.float32(BORROWED), others), alone)

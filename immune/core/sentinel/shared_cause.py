@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from immune.core.sentinel.arena import Arena
-from immune.core.sentinel.causes import CHANGEABLE, LARGE_AT_LEAST, NEVER_US, TOGETHER_US, US, Cause, Causes, Index, Symptom, stream_nats
+from immune.core.sentinel.causes import NEVER_US, TOGETHER_US, US, Cause, Causes, Index, Symptom, stream_nats
 from immune.core.sentinel.cohorts import FIELDS, FLEET, MEMBERS_AT_LEAST, VOTES_FROM, Cohorts
 
 ALIVE_US = 120 * US
@@ -24,8 +24,6 @@ WINDOW = 60.0
 ONSETS_PER_AGENT_DAY = 1.0
 COINCIDENCE = 0.01
 """Agents that fall sick by themselves, `ONSETS_PER_AGENT_DAY` each, seem together by chance with at most this probability."""
-AT_ONCE_US = 20 * US
-"""Onsets of agents that were changed together lie this close."""
 TINY = 3
 NAMES_FROM = 0.6
 """A cohort gives a cause its name when at least this share of all that moved belongs to it."""
@@ -79,7 +77,7 @@ class SharedCause(Causes):
             moved = hot_agents[together[sign, stream]]
             moved = moved[alive[moved]]
             moved = moved[~self.sick_alone(arena, moved, now_us)]
-            if len(moved) < MEMBERS_AT_LEAST and not self._neighbours(moved, int(stream)):
+            if len(moved) < MEMBERS_AT_LEAST and not self._neighbours(moved, int(sign), int(stream)):
                 continue
             if self._known(int(sign), int(stream), moved):
                 continue
@@ -99,20 +97,20 @@ class SharedCause(Causes):
                 explained |= cause.agents
         return len(set(moved.tolist()) - explained) < (MEMBERS_AT_LEAST if explained else 2)
 
-    def _neighbours(self, moved: Index, stream: int) -> bool:
+    def _neighbours(self, moved: Index, sign: int, stream: int) -> bool:
         """Whether these two are of one service, hit by something from outside."""
         services = self._fixed["service"][moved]
-        return len(moved) == 2 and bool(self.outside[stream]) and services[0] == services[1] >= 0
+        return len(moved) == 2 and self.from_outside(sign, stream) and services[0] == services[1] >= 0
 
     def _judge(self, arena: Arena, alive: NDArray[np.bool_], sign: int, stream: int, moved: Index, nats: NDArray[np.float64], now_us: int) -> None:
         best: tuple[float, str, int, Index, int] | None = None
         fleet_counts = False
         for field_name, code, members, inside in self._cohorts_of(arena, alive, moved):
             chosen = moved[inside]
-            if len(chosen) < self.needed(members, field_name, bool(self.outside[stream])):
+            if len(chosen) < self.needed(members, field_name, self.from_outside(sign, stream)):
                 continue
             score = float(nats[inside].sum()) - _ln_choose(members, len(chosen)) - len(chosen) * math.log(WINDOW)
-            if score < self.threshold_nats or not self._one_event(arena, field_name, stream, chosen):
+            if score < self.threshold_nats or not self.one_event(arena, field_name, members, (sign, stream), chosen):
                 continue
             if not field_name:
                 fleet_counts = True
@@ -138,16 +136,6 @@ class SharedCause(Causes):
         if field_name or members < 20:
             return max(MEMBERS_AT_LEAST, math.ceil(0.25 * members))
         return max(5, math.ceil(0.08 * members))
-
-    def _one_event(self, arena: Arena, field_name: str, stream: int, chosen: Index) -> bool:
-        """Whether a few agents that behave otherwise were changed by one hand: a model, version or prompt in common, or all within seconds.
-
-        Three of a type that explode within minutes are three sick agents: as a shared cause nobody would contain them.
-        """
-        if self.outside[stream] or field_name in CHANGEABLE or len(chosen) >= LARGE_AT_LEAST:
-            return True
-        onset = arena["onset"][stream, chosen]
-        return bool(onset.max() - onset.min() <= AT_ONCE_US)
 
     def _cohorts_of(self, arena: Arena, alive: NDArray[np.bool_], moved: Index) -> Iterator[tuple[str, int, int, NDArray[np.bool_]]]:
         """The fleet, then every cohort with moved members: (field, code, members, which of `moved` belong to it)."""
@@ -175,8 +163,8 @@ class SharedCause(Causes):
             named = int(inside[everywhere].sum()) >= NAMES_FROM * (len(everywhere) - BY_CHANCE * int(alive.sum()))
             (field_name, code), inside = (cohort, inside) if named else (FLEET, alive)
             chosen, members = everywhere[inside[everywhere]], int(inside.sum())
-            enough = len(chosen) >= self.needed(members, field_name, bool(self.outside[stream])) + int(BY_CHANCE * members)
-            if enough and self._one_event(arena, field_name, stream, chosen):
+            enough = len(chosen) >= self.needed(members, field_name, self.from_outside(sign, stream)) + int(BY_CHANCE * members)
+            if enough and self.one_event(arena, field_name, members, (sign, stream), chosen):
                 seen.add((sign, stream))
                 self._open(arena, (nats, field_name, code, chosen, members), sign, stream, now_us, told=False)
 

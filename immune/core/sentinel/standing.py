@@ -138,8 +138,7 @@ def _follow(block: Block, hot: Mask, hot_any: Mask, nats: Floats, threshold_nats
     alarmed[...] = np.where(over, np.minimum(alarmed, 65_000) + 1, 0)
     stopped = (nats >= threshold_nats / 2) & ~over & ~block["held"]
     waiting[...] = np.where(stopped & (waiting < PROBE_AFTER + PROBE_FOR), waiting + 1, 0)
-    stuck_now = block["stuck_sr"] >= _E_HOT
-    present[...] = stuck_now
+    present[...] = (block["stuck_sr"] >= _E_HOT) | (block["loop_again"] & (block["loop_sr"] >= _E_HOT))
     if np.count_nonzero(hot_any):
         column = np.flatnonzero(hot_any)
         recent, sums = block["g_recent"][:, column], block["sums"][:, :, column]
@@ -156,13 +155,17 @@ def _follow(block: Block, hot: Mask, hot_any: Mask, nats: Floats, threshold_nats
         column = np.flatnonzero(rested)
         block["sr"][..., column] = 0
         block["stuck_sr"][column] = 0
+        block["loop_sr"][column] = 0
         block["ep_sr"][..., column] = 0
         block["ep_statistic"][column] = 0
         nats_now = block["nats"]
         nats_now[column] = -6
 
 
-EVIDENCE = ("sr", "stuck_sr", "hot", "hot_any", "g_recent", "r_recent", "sums", "nats", "present", "alarmed", "calm", "waiting", "before", "alone_at")
+EVIDENCE = (
+    *("sr", "stuck_sr", "loop_sr", "hot", "hot_any", "g_recent", "r_recent", "sums"),
+    *("nats", "present", "alarmed", "calm", "waiting", "before", "alone_at"),
+)
 
 
 def blame(arena: Arena, agent: int, onset_us: int) -> None:
@@ -233,6 +236,9 @@ NORMAL = (
     "ranks",
     "block_sum",
     "stuck_sr",
+    "loop_sr",
+    "loop_repeats",
+    "loop_chances",
 )
 
 

@@ -160,6 +160,16 @@ class StreamTable:
         return np.array([self._input, self._output, self._cost, self._tools], dtype=np.intp)
 
     @property
+    def tool_column(self) -> int:
+        """Column of ``tool_calls``."""
+        return self._tools
+
+    @property
+    def output_column(self) -> int:
+        """Column of ``output_tokens``."""
+        return self._output
+
+    @property
     def context_column(self) -> int:
         """Column of ``context_tokens``."""
         return self._context

@@ -16,9 +16,9 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtr
 
 from immune.core.sentinel.arena import Arena, Block
+from immune.core.special import ndtri, stdtr
 
 BINS = 31
 SLOTS = 32

@@ -18,7 +18,23 @@ from numpy.typing import NDArray
 
 from immune.core.evidence import Assessment, Bands
 from immune.core.policy import DetectionPolicy
-from immune.core.sentinel import baseline, contexts, drift, episodes, eprocess, facts, hard, kin, sessions, silence, standing, stuck, surprise, tail
+from immune.core.sentinel import (
+    baseline,
+    contexts,
+    drift,
+    episodes,
+    eprocess,
+    facts,
+    hard,
+    kin,
+    looping,
+    sessions,
+    silence,
+    standing,
+    stuck,
+    surprise,
+    tail,
+)
 from immune.core.sentinel.arena import Arena, Block, Rows
 from immune.core.sentinel.baseline import Surroundings
 from immune.core.sentinel.cells import SAY_FROM, Cells, Place
@@ -52,7 +68,7 @@ KNOWN_FROM = 60
 counts (leaving out lucky hits would make the next ones look rarer than they are: measured, 36 false alarms where there were none)."""
 UNNAMED_TYPE = "agent"
 """The type of agents of which nobody said one: they need not be alike."""
-TASK, MODEL = CONTEXT_FIELDS.index("task"), CONTEXT_FIELDS.index("model")
+TASK, MODEL, TOOL = (CONTEXT_FIELDS.index(name) for name in ("task", "model", "tool"))
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -61,7 +77,7 @@ Index = NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """One chunk as read: x, seen, uniform (streams, n); types, at_us, step, steps (n,); repeats (vitals, n) the continuous
+    """One chunk as read: x, seen, uniform (streams, n); types, at_us, step, steps, tool (n,); repeats (vitals, n) the continuous
     vitals, values (vitals, n) all, both raw.
     """
 
@@ -75,6 +91,7 @@ class Reading:
     steps: NDArray[np.int32]
     uniform: Floats
     repeats: Floats
+    tool: NDArray[np.int32]
     values: NDArray[np.float64]
 
 
@@ -109,6 +126,7 @@ class Sentinel:
         drift.declare(self.arena, smooth)
         silence.declare(self.arena)
         stuck.declare(self.arena, self.table.first_ratio)
+        looping.declare(self.arena)
         facts.declare(self.arena)
         hard.declare(self.arena)
         episodes.declare(self.arena)
@@ -425,6 +443,7 @@ class Sentinel:
             steps=steps,
             uniform=uniform,
             repeats=repeats,
+            tool=batch.codes[:, TOOL],
             values=values,
         )
 
@@ -455,11 +474,13 @@ class Sentinel:
         evidence = eprocess.advance(block["sr"], g, judged, self._cap, bets)
         ready = block["samples"] >= self.policy.min_samples
         frozen = stuck.advance(block, reading.repeats, ready, learning, reading.at_us, self._cap)
+        calls, output = reading.values[self.table.tool_column], reading.values[self.table.output_column]
+        looped = looping.advance(block, reading.tool, calls, output, ready, learning, reading.at_us, self._cap)
         slow = np.maximum.reduce(block["sr"][:, drift.ROWS, :smooth], axis=(0, 1)) > np.maximum(*evidence[:, :smooth])
         usual = residuals.expected + np.where(slow, block["reference"] - block["level"][:smooth], np.float32(0))
         expected = np.concatenate([usual, block["level"][smooth:]])
         deviation = x - expected
-        nats = self._nats(block, evidence, frozen, known)
+        nats = self._nats(block, evidence, stuck.SHARE * frozen + looping.SHARE * looped, known)
         standing.advance(block, evidence, g, judged, reading.seen, deviation, expected, nats, reading.at_us, self.threshold_nats)
         return Judgement(residuals=residuals, bins=bins, raw=raw, judged=judged, told=told, evidence=evidence, learning=learning, grown=grown)
 

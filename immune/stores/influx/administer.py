@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -19,11 +19,12 @@ from urllib3.exceptions import HTTPError
 
 from immune.errors import StoreUnavailableError, UnknownIdError
 from immune.settings import InfluxSettings
-from immune.stores.influx.asking import told, unavailable
+from immune.stores.influx.asking import refusal, unreached
 from immune.stores.influx.escape import quoted
 from immune.stores.influx.facts import MEASUREMENTS
 from immune.stores.influx.points import EVENT
 from immune.stores.influx.vitals import PROFILE, VITALS
+from immune.stores.influx.words import no_influx, refused
 
 TIMEOUT_MS = 20_000
 TASK = "immune-downsample-1m"
@@ -53,16 +54,15 @@ class SetUp:
 
 
 @contextmanager
-def client_of(target: InfluxSettings, timeout_ms: int = TIMEOUT_MS) -> Iterator[InfluxDBClient]:
-    """The official client; its errors come out as StoreUnavailableError."""
+def client_of(target: InfluxSettings, timeout_ms: int = TIMEOUT_MS, *, rights: str = "administer the organisation") -> Iterator[InfluxDBClient]:
+    """The official client; its errors come out as StoreUnavailableError. `rights` is what the token must be good for."""
     client = InfluxDBClient(url=target.url, token=target.token, org=target.org, timeout=timeout_ms)
     try:
         yield client
     except ApiException as error:
-        way_out = "use a token that may administer the organisation" if error.status in (401, 403) else None
-        raise unavailable(target, told(error), way_out) from None
+        raise refusal(target, error, rights) from None
     except (HTTPError, OSError) as error:
-        raise unavailable(target, f"{type(error).__name__}: {error}") from None
+        raise unreached(target, error) from None
     finally:
         client.close()
 
@@ -95,7 +95,7 @@ def _organisation(client: InfluxDBClient, target: InfluxSettings) -> str:
 def _bucket(client: InfluxDBClient, org_id: str, name: str, retention_days: int, made: list[str]) -> Bucket:
     buckets = client.buckets_api()
     rules = [BucketRetentionRules(type="expire", every_seconds=retention_days * DAY_S)]
-    found = _named(buckets, {"org_id": org_id}, name)
+    found = _named(buckets, org_id, name)
     if not found:
         made.append(f"bucket {name}")
         fresh: Bucket = buckets.create_bucket(bucket_name=name, org=org_id, retention_rules=rules)
@@ -109,9 +109,9 @@ def _bucket(client: InfluxDBClient, org_id: str, name: str, retention_days: int,
     return bucket
 
 
-def _named(buckets: BucketsApi, org: Mapping[str, str], name: str) -> list[Bucket]:
+def _named(buckets: BucketsApi, org_id: str, name: str) -> list[Bucket]:
     try:
-        found: list[Bucket] = buckets.find_buckets(name=name, **org).buckets
+        found: list[Bucket] = buckets.find_buckets(name=name, org_id=org_id).buckets
     except ApiException as error:
         if error.status != 404:
             raise
@@ -170,12 +170,14 @@ def look(target: InfluxSettings, now_us: int) -> Found:
     from email.utils import parsedate_to_datetime  # noqa: PLC0415
 
     try:
-        with client_of(target, 5000) as client:
+        with client_of(target, 5000, rights="read and write this bucket") as client:
             health = client.api_client.call_api("/health", "GET", auth_settings=[], _preload_content=False, _return_http_data_only=True)
-            version = str(health.headers.get("X-Influxdb-Version", "")).removeprefix("v")
+            if not {"X-Influxdb-Version", "Date"} <= {name.title() for name in health.headers}:
+                raise no_influx(target)
+            version = str(health.headers["X-Influxdb-Version"]).removeprefix("v")
             skew_s = parsedate_to_datetime(health.headers["Date"]).timestamp() - now_us / 1e6
-            if not _named(client.buckets_api(), {"org": target.org}, target.bucket):
-                return Found(version=version, skew_s=skew_s, error=f"no bucket {target.bucket}", mend="immune influx setup")
-    except (StoreUnavailableError, UnknownIdError) as error:
-        return Found(error=error.what, mend=error.way_out)
+            if not client.buckets_api().find_buckets(name=target.bucket, org=target.org).buckets:
+                raise refused(target, 0, "no such bucket")
+    except StoreUnavailableError as error:
+        return Found(error=f"{error.field}: {error.what}", mend=error.way_out)
     return Found(version=version, skew_s=skew_s)

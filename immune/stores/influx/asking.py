@@ -12,14 +12,15 @@ from typing import Any
 
 from influxdb_client.client.influxdb_client import InfluxDBClient
 from influxdb_client.rest import ApiException
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError, SSLError
+from urllib3.exceptions import TimeoutError as TooSlowError
 
 from immune.errors import StoreUnavailableError
 from immune.settings import InfluxSettings
+from immune.stores.influx.words import message_of, out_of_reach, refused
 
 CHUNK_ROWS = 2000
 TIMEOUT_MS = 60_000
-WAYS_OUT = {401: "give a token that may read this bucket", 404: "make the bucket: immune influx setup"}
 
 Param = str | int | float | bool
 
@@ -70,9 +71,9 @@ class Asker:
             for line in answer:
                 yield from _rows_of(json.loads(line), self.target)
         except ApiException as error:
-            raise unavailable(self.target, told(error), WAYS_OUT.get(error.status or 0)) from None
+            raise refusal(self.target, error) from None
         except (HTTPError, OSError, ValueError) as error:
-            raise unavailable(self.target, f"{type(error).__name__}: {error}") from None
+            raise unreached(self.target, error) from None
 
     def one(self, question: str, **params: Param) -> Mapping[str, Any]:
         """The first row by column, or nothing."""
@@ -91,25 +92,27 @@ class Asker:
 def _rows_of(document: Any, target: InfluxSettings) -> Iterator[Rows]:
     for result in document.get("results", ()):
         if "error" in result:
-            raise unavailable(target, str(result["error"]))
+            raise refused(target, 0, str(result["error"]))
         for series in result.get("series", ()):
             yield Rows(tags=series.get("tags", {}), columns=series["columns"], values=series.get("values", ()))
 
 
-def told(error: ApiException) -> str:
-    """What the server says of an error, in one line."""
-    try:
-        message = json.loads(error.body or "")["message"]
-    except (ValueError, KeyError, TypeError):
-        message = error.body or error.reason
-    return f"HTTP {error.status} {message}"
+def unreached(target: InfluxSettings, error: Exception) -> StoreUnavailableError:
+    """Why there was no answer, or none that could be read."""
+    match error:
+        case NameResolutionError():
+            return out_of_reach(target, "no such host is known", "check the name of the host")
+        case TooSlowError():
+            return out_of_reach(target, "it took too long", "see whether the server is overloaded or hangs")
+        case NewConnectionError():
+            return out_of_reach(target, "nobody takes the call at this address")
+        case SSLError():
+            return out_of_reach(target, f"no secure connection ({error})", "check the certificate, or whether it is http:// there")
+        case _:
+            return out_of_reach(target, f"{type(error).__name__}: {error}")
 
 
-def unavailable(target: InfluxSettings, why: str, way_out: str | None = None) -> StoreUnavailableError:
-    """No answer from this bucket."""
-    return StoreUnavailableError(
-        f"InfluxDB does not answer: {why[:300].strip()}",
-        field="INFLUXDB_V2_URL",
-        value=f"{target.url} bucket {target.bucket}",
-        way_out=way_out or "see what is wrong with `immune doctor`",
-    )
+def refusal(target: InfluxSettings, error: ApiException, rights: str = "read this bucket") -> StoreUnavailableError:
+    """What the server said no with."""
+    body = error.body.decode("utf-8", "replace") if isinstance(error.body, bytes) else str(error.body or "")
+    return refused(target, error.status or 0, message_of(body), rights)

@@ -24,6 +24,7 @@ import aiohttp
 
 from immune.clock import US, Clock
 from immune.settings import InfluxSettings
+from immune.stores.influx.words import message_of
 
 PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 PAUSE_MAX_S = 600.0
@@ -143,9 +144,10 @@ class Courier:
 
     def _not_now(self, answer: _Answer) -> NotNowError:
         mend = MENDS.get(answer.status)
+        said = f"HTTP {answer.status} {message_of(answer.message)}".strip()
         if mend is None:
-            return self._later(f"HTTP {answer.status} {answer.message[:200]}", answer.retry_after)
-        self._note(f"InfluxDB refuses everything (HTTP {answer.status} {answer.message[:200].strip()}): {mend}", f"HTTP {answer.status}")
+            return self._later(said, answer.retry_after)
+        self._note(f"InfluxDB refuses everything ({said}): {mend}", f"HTTP {answer.status}")
         return NotNowError(self.trouble, PERSON_NEEDED_S)
 
     def _later(self, why: str, retry_after: str) -> NotNowError:

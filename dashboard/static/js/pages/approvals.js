@@ -4,11 +4,11 @@ import { askFor, toast } from "../dialogs.js";
 import { approve, buttons, reject, snoozed } from "../deciding.js";
 import { livePage, empty } from "../page.js";
 import { filterOf } from "../filter.js";
-import { time, words, actor } from "../format.js";
+import { time, actor } from "../format.js";
 import { onKey } from "../keys.js";
 import { may } from "../may.js";
 import { approvalPage, here, setQuery, twin } from "../moment.js";
-import { acting, action, agentLink, approvalCard, table } from "../parts.js";
+import { acting, action, agentLink, approvalCard, requestState, table } from "../parts.js";
 import { drawSparks } from "../spark.js";
 import { severity } from "../words.js";
 
@@ -51,12 +51,12 @@ function draw() {
     columns: [
       { head: "Request", cell: (one) => h("a", { href: approvalPage(one.id) }, one.id) },
       { head: "Agent", cell: (one) => agentLink(one.subject) },
-      { head: "Outcome", cell: (one) => words(one.status) },
+      { head: "Outcome", cell: requestState },
       { head: "By", cell: (one) => actor(one.decided_by) || "–" },
       { head: "When", cell: (one) => time(one.decided_at, { full: true }) },
       { head: "Severity", figure: true, narrow: true, cell: (one) => severity(one.severity) },
       { head: "Why", cell: (one) => one.reason ?? "–" },
-      { head: "Again", cell: (one) => acting(buttons(one)) },
+      { head: "", cell: (one) => acting(buttons(one)) },
     ],
     rows: decided,
     key: (one) => one.id,

@@ -4,7 +4,7 @@ import { get } from "../api.js";
 import { livePage, empty } from "../page.js";
 import { age, left, time, words } from "../format.js";
 import { filterOf } from "../filter.js";
-import { agentPage, eventPage, incidentPage, stay, here, setQuery, twin } from "../moment.js";
+import { agentPage, at, eventPage, incidentPage, run, stay, here, setQuery, twin } from "../moment.js";
 import { agentLink, incidentLink, table } from "../parts.js";
 import { on } from "../stream.js";
 import { timeTravel } from "../travel.js";
@@ -146,11 +146,15 @@ function drawSummary() {
   const parts = [several(broken, "block is NOT in force", "blocks are NOT in force"), several(sick, "agent is sick", "agents are sick"), several(held, "is contained", "are contained"), several(suspected, "is suspected", "are suspected"), several(silent, "is silent", "are silent"), several(waiting, "decision waits for you", "decisions wait for you")].filter(Boolean);
   const tone = broken || sick ? "bad" : parts.length ? "warn" : "good";
   const open = stats?.incidents.open ?? 0;
-  const quietly = open ? `All agents are well, ${several(open, "incident is", "incidents are")} still open` : `All ${rows.length} agents are well`;
+  const learning = count((row) => row.health === "learning" && row.liveness !== "retired");
+  const judged = count((row) => row.liveness !== "retired") - learning;
+  const when = at() ? "At that moment: " : run() || stats?.ended_at ? "At the end of the run: " : "";
+  const say = (text) => h("h1", {}, when ? when + text : text[0].toUpperCase() + text.slice(1));
+  const quietly = learning ? `${judged ? `${judged} ${judged === 1 ? "agent is" : "agents are"} well, ` : ""}${several(learning, "agent is", "agents are")} being learned and not judged yet` : open ? `all agents are well, ${several(open, "incident is", "incidents are")} still open` : `all ${judged} agents are well`;
   fill(
     $("#summary"),
     h("span.sign", { class: `tone-${tone}`, "aria-hidden": "true" }, SIGNS[tone]),
-    h("div", {}, h("h1", {}, parts.length ? `${parts.join(", ")}.` : rows.length ? `${quietly}.` : "No agents yet."), stats ? h("p", {}, `${several(stats.incidents.total, "incident", "incidents") ?? "no incidents"} so far, ${stats.plans.verified} of ${stats.plans.total} plans verified`, stats.approvals.next_expiry_at && waiting ? [", next answer due: ", left(stats.approvals.next_expiry_at)] : "", stats.source ? `. ${stats.source}` : "") : null),
+    h("div", {}, say(parts.length ? `${parts.join(", ")}.` : rows.length ? `${quietly}.` : "No agents yet."), stats ? h("p", {}, `${several(stats.incidents.total, "incident", "incidents") ?? "no incidents"} so far, ${stats.plans.verified} of ${stats.plans.total} plans verified`, stats.approvals.next_expiry_at && waiting ? [", next answer due: ", left(stats.approvals.next_expiry_at)] : "", stats.source ? `. ${stats.source}` : "") : null),
     waiting ? h("a.button.primary.go", { href: stay("/approvals"), dataset: { key: "go" } }, "Decide now") : null,
   );
   $("#summary").className = `summary is-${tone}`;

@@ -17,7 +17,13 @@ $("#kind").addEventListener("change", () => search());
 function search() {
   setQuery(chosen());
   older = [];
-  page.again();
+  exports();
+  page.anew();
+}
+
+// what is exported is what was asked for, from the moment it was asked
+function exports() {
+  for (const [id, format] of [["#as-csv", "csv"], ["#as-json", "json"]]) $(id).href = twin("/api/journal", { ...chosen(), format, limit: 2000 });
 }
 
 let newest = [];
@@ -33,7 +39,7 @@ function show() {
   const last = newest.at(-1)?.seq ?? Infinity;
   const rows = [...newest, ...older.filter((one) => one.seq < last)];
   $("#more").hidden = !next;
-  for (const [id, format] of [["#as-csv", "csv"], ["#as-json", "json"]]) $(id).href = twin("/api/journal", { ...chosen(), format, limit: 2000 });
+  exports();
   fill($("#list"), rows.length ? table({
     caption: "Events, the newest first",
     columns: [

@@ -11,7 +11,7 @@ livePage({ path: () => "/api/runs", into: "#list", concerns: () => false, draw: 
     { head: "Events", figure: true, cell: (one) => one.events },
     { head: "First", cell: (one) => time(one.first_at, { full: true }) },
     { head: "Last", cell: (one) => time(one.last_at, { full: true }) },
-    { head: "See", cell: (one) => [h("a", { href: `/fleet?run=${encodeURIComponent(one.run_id)}` }, "fleet"), " ", h("a", { href: `/runs/${encodeURIComponent(one.run_id)}/report` }, "report")] },
+    { head: "See", cell: (one) => h("span.see", {}, h("a", { href: `/fleet?run=${encodeURIComponent(one.run_id)}` }, "fleet"), " ", h("a", { href: `/runs/${encodeURIComponent(one.run_id)}/report` }, "report")) },
   ],
   rows: found.runs,
   key: (one) => one.run_id,
