@@ -78,9 +78,7 @@ class Sources:
                 yield there
             return
         if not (self.data_dir / "journal.db").exists():
-            raise StoreUnavailableError(
-                "no run has been recorded here", field="--data-dir", value=str(self.data_dir), way_out="start one: `python demo.py` or `immune run`"
-            )
+            raise StoreUnavailableError("no run has been recorded here", way_out="start one: `python demo.py` or `immune run`")
         journal = SqliteJournal.open_read_only(self.data_dir)
         try:
             yield journal

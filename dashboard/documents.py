@@ -218,6 +218,7 @@ def incident_summary(incident: IncidentState, plan: PlanState | None) -> Documen
         "proposed": incident.proposed,
         "plan": plan.plan_id if plan else None,
         "plan_status": plan.status if plan else None,
+        "plan_outcome": plan.outcome if plan else None,
         "outcome": incident.outcome,
         "reason": incident.reason or None,
         "event": incident.opened_seq,

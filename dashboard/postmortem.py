@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from immune.core.evidence import SILENCE
 from immune.core.vitals import VITALS
 from immune.reports.words import in_words, sure
 
@@ -19,6 +20,9 @@ DECIDED = {"used": "approved, and done", "granted": "approved"}
 ENDS = {"compensated": "undone"}
 RATIO_APART = 1.15
 """A told ratio further from that of the figures stands on half a count more on either side, and would contradict them."""
+SILENT, STUCK = "silent", "stuck"
+SHOWN = 3
+"""Agents named in the first sentence; all stand below it."""
 QUESTIONS = (
     "What did it cost, and whom did it reach?",
     "Was the diagnosis right? If not: what was it? (`immune feedback` tells the sentinel)",
@@ -51,7 +55,7 @@ def post_mortem(story: Document) -> str:
 
 
 def _summary(story: Document) -> str:
-    """Three sentences for whoever reads no further."""
+    """A few sentences for whoever reads no further."""
     incident, plans = story["incident"], story["plans"]
     noticed = f"It was noticed {_between(incident['onset_at'], incident['opened_at'])} after the first symptom"
     held = min((one["since"] for one in story["containments"]), default=None)
@@ -63,7 +67,22 @@ def _summary(story: Document) -> str:
     undone = sum(plan["outcome"] == "compensated" for plan in plans)
     tried = f" {_count(len(plans), 'plan')} {'was' if len(plans) == 1 else 'were'} made" + (f", {undone} undone." if undone else ".") if plans else ""
     people = "People decided: " + ", ".join(_code(who) for who in story["deciders"]) + "." if story["deciders"] else "No person decided anything."
-    return f"{noticed} {end}{tried} {people}"
+    return f"{_what(incident)} {noticed} {end}{tried} {people}"
+
+
+def _what(incident: Document) -> str:
+    """Who, and the strongest symptom."""
+    shown = [_code(one) for one in incident["agents"][:SHOWN]]
+    whom = ", ".join(shown) + (f" and {len(incident['agents']) - SHOWN} more" if len(incident["agents"]) > SHOWN else "")
+    if not incident["evidence"]:
+        return f"{whom} fell sick."
+    one = max(incident["evidence"], key=lambda note: note["nats"])
+    vital, seen, usual = _text(_vital(one["vital"])), _figure(one["observed"], one["vital"]), _figure(one["expected"], one["vital"])
+    if one["direction"] == SILENT:
+        return f"{whom}: no sample for {seen}, where one came every {usual}."
+    if one["direction"] == STUCK:
+        return f"{whom}: the same again and again, {vital} at {seen}."
+    return f"{whom}: {vital} {one['direction']}, {seen} against {usual} expected."
 
 
 def _facts(story: Document) -> list[str]:
@@ -112,10 +131,13 @@ def _vital(name: str) -> str:
 def _figure(value: float, vital: str) -> str:
     """Three digits that count, with the unit; whole figures from a thousand on."""
     text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return f"{text} {UNITS[vital]}" if UNITS.get(vital) else text
+    unit = "s" if vital == SILENCE else UNITS.get(vital)
+    return f"{text} {unit}" if unit else text
 
 
 def _ratio(one: Document) -> str:
+    if one["direction"] == STUCK:
+        return "unchanged"
     plain = one["observed"] / one["expected"] if one["expected"] else 0.0
     apart = max(plain / one["ratio"], one["ratio"] / plain) if plain > 0 and one["ratio"] > 0 else RATIO_APART * 2
     return f"×{one['ratio']:.3g}" if apart < RATIO_APART else ""

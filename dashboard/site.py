@@ -98,7 +98,8 @@ class Site:
         if self.follower.trouble:
             found.append({"what": "journal", "detail": self.follower.trouble})
         status = self.daemon.status
-        if status.word == "away":
+        empty = not self.sources.recorded  # which is told of once
+        if status.word == "away" and not empty:
             found.append({"what": "daemon", "detail": f"the daemon is away, what you see is the last it wrote: {status.detail}"})
         elif status.word == "not ready":
             found.append({"what": "daemon", "detail": f"the daemon is not ready: {status.detail}"})

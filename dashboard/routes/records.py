@@ -191,7 +191,7 @@ def show_system(ask: Ask) -> Response:
     counters = site.counters
     own = {
         "started_at": iso(site.started_us),
-        "followed_s_ago": round(max(0, now_us - site.follower.followed_us) / 1e6, 3),
+        "followed_s_ago": round(max(0, now_us - site.follower.followed_us) / 1e6, 3) if site.follower.followed_us else None,
         "run_id": site.projection.run_id or None,
         "seq": site.projection.state.seq,
         "requests": counters.requests,

@@ -35,7 +35,7 @@ def fold(state: RunState, envelopes: Iterable[Envelope]) -> RunState:
         if apply is not None:
             apply(draft, last, event)
             if bounded and kind in GROWING:
-                forget_ended(draft)
+                forget_ended(draft, last.at_us)
     if last is not None:
         draft.changes.update(run_id=last.run_id, seq=last.seq, at_us=last.at_us, head=last.hash)
     return draft.freeze()

@@ -21,15 +21,18 @@ T = TypeVar("T")
 SLACK = 32
 """Forgetting looks at what there is, so it is done for this many at a time."""
 ROOM = 4
-"""Experience is small, and worth more than a past incident: this many times as much of it is kept."""
+"""Experience is small, and worth more than a past incident: this many times as much of it is kept. Of cures of late, too."""
+CURES_KEPT_US = 3_600_000_000
+"""A cure is kept for an hour, four times the usual window in which a relapse takes it back, however many came after it."""
 
 
-def forget_ended(draft: StateDraft) -> None:
+def forget_ended(draft: StateDraft, now_us: int) -> None:
     """Let go of the oldest ended things of every kind that has too many. To be called after each event of `GROWING`."""
     keep = draft.base.keep
     if keep and _too_many(draft, keep):
-        needed = _Needed(draft)
+        needed = _Needed(draft, now_us)
         _trim(draft, "plans", draft.plans, needed.plan, keep)
+        _trim(draft, "plans", draft.plans, needed.open_plan, ROOM * keep)
         _trim(draft, "approvals", draft.approvals, needed.approval, keep)
         _trim(draft, "containments", draft.containments, lambda one: one.active, keep)
         _trim(draft, "tasks", draft.tasks, lambda one: one.task_id in draft.open_tasks, keep)
@@ -55,12 +58,17 @@ def _too_many(draft: StateDraft, keep: int) -> bool:
 class _Needed:
     """What open things refer to, worked out once it is asked for."""
 
-    def __init__(self, draft: StateDraft) -> None:
-        self.draft = draft
+    def __init__(self, draft: StateDraft, now_us: int) -> None:
+        self.draft, self.cured_since_us = draft, now_us - CURES_KEPT_US
         self._incidents: set[str] | None = None
 
     def plan(self, plan: Any) -> bool:
-        """Open, or tried for an incident that is open: what was tried is not tried again."""
+        """Open, or tried for an incident that is open: what was tried is not tried again. Or a cure of late, which a relapse would take back."""
+        cure = plan.outcome == "succeeded" and not plan.relapsed and plan.started_at_us >= self.cured_since_us
+        return cure or self.open_plan(plan)
+
+    def open_plan(self, plan: Any) -> bool:
+        """The same without the cures: where there are too many of them, the oldest go."""
         return plan.plan_id in self.draft.open_plans or plan.incident_id in self.draft.open_incidents
 
     def approval(self, request: Any) -> bool:

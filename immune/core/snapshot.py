@@ -18,7 +18,7 @@ from immune.core import codec
 from immune.core.state import RunState
 from immune.errors import InputError
 
-RULES = 2
+RULES = 3
 """Raise it whenever an event is folded otherwise than before: a state that older rules made is then not used any more."""
 
 

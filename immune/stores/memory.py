@@ -65,8 +65,8 @@ class MemoryJournal:
         shelf = self._shelf
         if shelf.writer not in (None, self) and take_over:
             shelf.writer = None
-            for other in shelf.chains.values():  # the other one may be writing another run
-                other.epoch += 1
+            for run, other in shelf.chains.items():
+                other.epoch += run != run_id  # the other one may be writing another run
         if shelf.writer not in (None, self):
             raise WriterHeldError(
                 f"second writer on the same journal: {shelf.writer_note} writes here", field="run", value=run_id, way_out="release the other one"

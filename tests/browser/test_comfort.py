@@ -93,6 +93,34 @@ def test_d3_an_error_has_its_message_its_request_id_and_a_way_on(recorded, tab, 
     assert not page.locator("#list [role=alert]").count()
 
 
+def test_d3_what_was_shown_stays_below_the_error_of_a_later_load(stage, tab, monkeypatch):
+    stage.do(lambda made: open_incident(made, "sick-1"))
+    watched = tab(stage.url)
+    watched.allowed.add(500)
+    page = live(watched.open("/incidents"))
+    row = page.locator("#list tbody tr")
+    row.first.wait_for()
+
+    def broken(*_):
+        raise ValueError("a mistake of ours")
+
+    for module in (documents, reading.documents):
+        monkeypatch.setattr(module, "incident_summary", broken)
+    stage.do(lambda made: open_incident(made, "sick-2"))
+    again = page.locator("#late").get_by_role("button", name="Try again")
+    again.wait_for()
+    assert row.count() == 1, "the last known stays"
+    button = again.element_handle()
+    with page.expect_response(lambda answer: answer.status == 500):
+        again.click()
+    page.locator("#late [role=alert]").wait_for()
+    assert button.evaluate("(one) => one.isConnected"), "the button under the pointer is the same after another failure"
+    monkeypatch.undo()
+    again.click()
+    page.locator("#late").wait_for(state="detached")
+    assert row.count() == 2
+
+
 def test_d3_a_store_that_is_away_is_told_in_a_banner_while_the_last_known_stays(recorded, tab, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(recorded.folder, folder)

@@ -36,7 +36,9 @@ def test_the_person_of_a_demo_decides_in_the_browser_within_its_first_minutes(tm
     environment = {**os.environ, "IMMUNE_PORT": "0", "IMMUNE_DASHBOARD_PORT": "0"}
     demo = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
     try:
-        said = next(line for line in demo.stderr if "decide in the browser" in line)
+        heard = []
+        said = next((line for line in demo.stderr if heard.append(line) or "decide in the browser" in line), None)
+        assert said, "the demo said: " + "".join(heard)
         url, path = re.search(r"(http://[\d.:]+)(/login#\S+)", said).groups()
         assert json.loads((tmp_path / "dashboard.json").read_text())["url"] == url
         watched = tab(url)

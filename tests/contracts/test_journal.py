@@ -153,6 +153,36 @@ def test_a_second_writer_is_refused_and_told_who_writes(journals):
     assert [envelope.seq for envelope in second.read("r")] == [1]
 
 
+@pytest.mark.fault("F57")
+def test_whoever_takes_over_writes_and_the_one_before_is_fenced_off_in_every_run(journals):
+    first = journals.fresh()
+    second = journals.again(first)
+    old = {run: first.acquire(run, "daemon-7", NOW) for run in ("r", "another run")}
+    for run, epoch in old.items():
+        first.append(run, drafts(2), expected_seq=0, epoch=epoch)
+    new = second.acquire("r", "successor", NOW, take_over=True)
+    assert new == old["r"] + 1
+    for run, epoch in old.items():
+        with pytest.raises(FencedError):
+            first.append(run, drafts(1), expected_seq=2, epoch=epoch)
+        with pytest.raises(FencedError):
+            first.confirm(run, epoch)
+        with pytest.raises(FencedError):
+            first.save_snapshot(run, 1, "state", b"old", epoch=epoch)
+        first.release(run, epoch)  # the loser's farewell takes nothing from the winner
+    second.confirm("r", new)
+    assert [one.seq for one in second.append("r", drafts(1), expected_seq=2, epoch=new)] == [3]
+    with pytest.raises(WriterHeldError, match="successor"):
+        first.acquire("r", "daemon-7", NOW)
+    assert first.verify("r") == 3
+    assert first.verify("another run") == 2
+
+
+def test_taking_over_where_nobody_writes_is_coming_in(journal):
+    epoch = journal.acquire("r", "daemon", NOW, take_over=True)
+    assert len(journal.append("r", drafts(1), expected_seq=0, epoch=epoch)) == 1
+
+
 @pytest.mark.parametrize("how", ["release", "close"])
 def test_the_next_writer_comes_in_when_the_first_lets_go(journals, how):
     first = journals.fresh()

@@ -36,7 +36,7 @@ duration_s = 300
 
 
 @cache
-def journal_of(scenario="listed", *, mislabel=False, unlabelled=False, minutes=MINUTES, agents=8, warmup_s=240.0):
+def journal_of(scenario="listed", *, mislabel=False, unlabelled=False, minutes=MINUTES, agents=8, warmup_s=120.0):
     """Every event of a short run that acts, as stored, and how many labels were written."""
     fleet = SimulatedFleet(
         agents=agents,
@@ -89,4 +89,6 @@ def test_behaviour_without_labels_is_treated_like_behaviour_with_them():
 
 
 def test_the_comparison_would_notice_a_difference():
+    events, _ = journal_of()
     assert journal_of() != journal_of(mislabel=True)
+    assert {"contained", "plan_ended", "incident_closed"} <= {event.kind for event in events}, "a whole cure is among what is compared"

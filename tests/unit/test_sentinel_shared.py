@@ -190,19 +190,6 @@ def handful(tick: int, values: np.ndarray) -> None:
     values[[1, 4, 7], OUTPUT] *= 2.5
 
 
-def test_a_change_of_a_few_becomes_normal_by_a_persons_word_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(causes, "LASTING_US", 60_000_000)
-    monkeypatch.setattr(causes, "LEFT_OVER_US", 60_000_000)
-    for word in (False, True):
-        watch = learned(12, 100)
-        if word:
-            watch.sentinel.heed(Words(announced=(("fleet", ""),)), at(100))
-        after = watch.run(100, 220, handful)
-        assert any(found.taken_over for found in after) is word
-        shown = {finding.agent for finding in after[-1].findings if finding.alarm}
-        assert (shown == set()) if word else (shown >= {4, 7})
-
-
 def test_an_agent_whose_learning_is_stopped_keeps_its_normal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(causes, "ANNOUNCED_US", 30_000_000)
     watch = learned(12, 100)

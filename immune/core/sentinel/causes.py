@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from immune.core.sentinel import drift, hard, standing
+from immune.core.sentinel import drift, episodes, hard, one_hand, standing
 from immune.core.sentinel.arena import Arena
 from immune.core.sentinel.cohorts import CLIP, MEMORY_SD
 from immune.core.sentinel.eprocess import ROWS
@@ -52,17 +52,10 @@ FOLLOWS = {
 }
 CHANGEABLE = ("model", "version", "prompt_hash")
 """What somebody changes on purpose: agents that behave otherwise and have this in common were changed."""
-AT_ONCE_US = 20 * US
-"""Onsets of agents that were changed together lie this close."""
-HIT_AT_ONCE_US = 8 * US
-"""Onsets of agents that something outside hit at one time; an error shows with the first call that fails."""
-ALIKE = 0.4
-"""Few that were hit at once were hit alike: their sizes lie this close, in logs, and two standard errors more."""
-NEARLY_ALL = 0.8
-FAR = 1.0
-"""Further out than this, in logs, agents that began one after the other are sick: nobody changes agents to 2.7 times their tokens one by one."""
-SIZED = ("cost_usd", "input_tokens", "output_tokens", "context_tokens", "tool_calls")
-"""How far out a change of behaviour is, is read off these."""
+LISTED_PER = 5.0
+"""A member is listed from `HOT_NATS` and ln(members / `LISTED_PER`) nats on: the more there are, the more show a little by chance."""
+GONE = 0.3
+"""Mean surprise of the last samples below which a symptom is over."""
 STRONGER = 0.7
 """Inside a shared cause, an agent this much further (in logs) than its peers and three of their spreads is sick by itself."""
 EXPECTED = math.log(6.0)
@@ -81,6 +74,7 @@ class Cause:
 
     until_us  of a change that people announced: they expect it until then; 0 for the rest
     settled_us  when baselines were last looked at that may take it over
+    agents · shown  whoever moves with it, and those of them whose own evidence says so
     """
 
     key: str
@@ -95,6 +89,7 @@ class Cause:
     until_us: int = 0
     settled_us: int = 0
     agents: set[int] = dataclasses.field(default_factory=set)
+    shown: set[int] = dataclasses.field(default_factory=set)
     symptoms: list[Symptom] = dataclasses.field(default_factory=list)
     norms: dict[Symptom, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
@@ -106,7 +101,7 @@ class Causes:
         self.causes: dict[str, Cause] = {}
         self.taken_over: list[TakenOver] = []
         self._from_outside = [name in FROM_OUTSIDE for name in streams]
-        self._sized = np.array([row for row, name in enumerate(streams) if name in SIZED], dtype=np.intp)
+        self._sized = np.array([row for row, name in enumerate(streams) if name in one_hand.SIZED], dtype=np.intp)
         self._names = streams
         self._announced: dict[tuple[str, int], str] = {}
         self.quiet = Quiet()
@@ -178,43 +173,12 @@ class Causes:
         return cause.until_us > 0 or not all(self.from_outside(sign, stream) for sign, stream in cause.symptoms)
 
     def one_event(self, arena: Arena, field_name: str, members: int, symptom: Symptom, chosen: Index) -> bool:
-        """Whether one hand may have moved these agents of a cohort of so many `members`, rather than each its own illness.
-
-        Together in a model, version or prompt: yes. From outside: many, or nearly the whole cohort (a type is no place), or all at once and alike. Of
-        behaviour: all at once or many, but few, or those that began one after the other, only while what they do could be meant
-        (`FAR`): agents infected within minutes must not hide behind one another.
-        """
-        sign, stream = symptom
+        """Whether one hand may have moved these agents of a cohort of so many `members`, rather than each its own illness (`one_hand`)."""
         if field_name in CHANGEABLE:
             return True
-        onset, many = arena["onset"][stream, chosen], len(chosen) >= LARGE_AT_LEAST
-        first, last = np.quantile(onset, (0.1, 0.9)) if many else (onset.min(), onset.max())
-        apart_us = int(last - first)
-        if self.from_outside(sign, stream):
-            whole = field_name != "type" and len(chosen) >= NEARLY_ALL * members
-            return many or whole or (apart_us <= HIT_AT_ONCE_US and self._alike(arena, stream, chosen))
-        at_once = apart_us <= AT_ONCE_US
-        return (at_once and many) or ((at_once or many) and self._furthest(arena, chosen) <= FAR)
-
-    def _alike(self, arena: Arena, stream: int, agents: Index) -> bool:
-        """Whether these agents are about equally far out on a stream."""
-        size = self._sizes(arena, np.array([stream]), agents)[0]
-        count, total = np.maximum(arena["sums"][0, stream, agents], 1), arena["sums"][1, stream, agents]
-        variance = arena["own2"][stream, agents] if stream < len(arena["own2"]) else 1 / np.maximum(total / count, 0.1)
-        return bool(size.max() - size.min() <= ALIKE + 2 * math.sqrt(float((variance / count).max())))
-
-    def _sizes(self, arena: Arena, rows: Index, agents: Index) -> NDArray[np.float64]:
-        """How far out these agents are since the onset of each stream's evidence, in logs, (rows, agents)."""
-        count, deviation, expected = arena["sums"][:3, rows[:, None], agents].astype(np.float64)
-        count = np.maximum(count, 1)
-        deviation, expected = deviation / count, expected / count
-        ratio = np.maximum(expected + deviation + 0.5, 0.1) / np.maximum(expected + 0.5, 0.1)
-        return np.where(rows[:, None] >= len(arena["own2"]), np.log(ratio), deviation)
-
-    def _furthest(self, arena: Arena, agents: Index) -> float:
-        """How far the middle one of these agents is out on the stream where it is furthest out, in logs."""
-        hot = arena["hot"][:, self._sized[:, None], agents].any(axis=0)
-        return float(np.median(np.where(hot, np.abs(self._sizes(arena, self._sized, agents)), 0).max(axis=0)))
+        if self.from_outside(*symptom):
+            return one_hand.outage(arena, field_name, members, symptom[1], chosen)
+        return one_hand.change(arena, symptom[1], chosen, self._sized)
 
     def follow(self, arena: Arena, now_us: int) -> None:
         """Who shows what each cause explains now; which are over, and which have become normal."""
@@ -230,12 +194,14 @@ class Causes:
                 moving |= elsewhere
             if cause.present or cause.until_us == NEVER_US:
                 cause.agents |= moving
+                cause.shown |= self._showing(arena, cause, moving)
                 self._widen(arena, cause)
             if cause.symptoms and len(moving) >= max(2, (0.15 if cause.present else 0.3) * len(cause.agents)):
                 cause.seen_us, cause.present = now_us, True
                 self._measure(arena, cause, moving)
             else:
                 cause.present = False
+                self._absolve(arena, cause)
             self._settle(arena, cause, now_us)
             if cause.until_us != NEVER_US and now_us - max(cause.seen_us, cause.until_us) > self._memory_us(cause):
                 agents = np.array(sorted(cause.agents), dtype=np.intp)
@@ -276,6 +242,27 @@ class Causes:
         for agent in blamed.tolist():
             shows[agent] = any(self._fits(arena, cause, agent, sign, stream) for sign, stream in cause.symptoms if arena["hot"][sign, stream, agent])
         return set(np.flatnonzero(shows & inside).tolist()), set(np.flatnonzero(shows & ~inside).tolist())
+
+    def _showing(self, arena: Arena, cause: Cause, moving: set[int]) -> set[int]:
+        """Those of these agents whose own evidence is more than what some of so many show by chance."""
+        agents = np.array(sorted(moving - cause.shown), dtype=np.intp)
+        bar = standing.HOT_NATS + math.log(max(1.0, cause.members / LISTED_PER))
+        strong = np.zeros(len(agents), dtype=np.bool_)
+        for sign, stream in cause.symptoms:
+            strong |= stream_nats(arena, sign, stream, agents) >= bar
+        return set(agents[strong].tolist())
+
+    def _absolve(self, arena: Arena, cause: Cause) -> None:
+        """What was gathered while something from outside lasted, and is not seen any more, speaks against nobody afterwards."""
+        if self.of_behaviour(cause) or not cause.agents:
+            return
+        agents = np.array(sorted(cause.agents), dtype=np.intp)
+        agents = agents[(arena["alone_at"][agents] < 0) & ~arena["held"][agents]]
+        for sign, stream in cause.symptoms:
+            lately = arena["g_recent"][stream, agents] * (-1 if sign else 1)
+            began = arena["onset"][stream, agents]
+            over = (lately < GONE) & (began >= cause.onset_us - TOGETHER_US) & (began <= cause.seen_us)
+            arena["sr"][sign, :, stream, agents[over]] = 0
 
     def _memory_us(self, cause: Cause) -> int:
         return MEMORY_US if self.of_behaviour(cause) and (cause.told or cause.until_us) else AFTERMATH_US
@@ -367,10 +354,10 @@ class Causes:
         return found + self._follows(arena, cause, agent, latest) if found and lasts else found
 
     def tasks_covered(self, arena: Arena, cause: Cause, agent: int) -> bool:
-        """Whether what this agent's tasks show began with a change of behaviour."""
+        """Whether what this agent's tasks show began with a change of behaviour, or is time that something outside took."""
         figure = int(arena["ep_sr"][..., agent].sum(axis=(0, 1)).argmax())
         onset, latest = int(arena["ep_onset"][figure, agent]), (min(cause.until_us, self._now_us) if cause.until_us else cause.seen_us) + LATE_US
-        return self.of_behaviour(cause) and cause.onset_us - TOGETHER_US <= onset <= latest
+        return (self.of_behaviour(cause) or figure == episodes.DURATION) and cause.onset_us - TOGETHER_US <= onset <= latest
 
     def _announced_symptoms(self, arena: Arena, cause: Cause, agent: int) -> list[Symptom]:
         """Whatever began in a member during an announced change, unless it is further out than anyone would announce."""
@@ -410,7 +397,12 @@ class Causes:
     def pack_causes(self) -> bytes:
         """Causes and announcements as one line of JSON."""
         rows = [
-            {**asdict(cause), "agents": sorted(cause.agents), "norms": [[*symptom, *norm] for symptom, norm in cause.norms.items()]}
+            {
+                **asdict(cause),
+                "agents": sorted(cause.agents),
+                "shown": sorted(cause.shown),
+                "norms": [[*symptom, *norm] for symptom, norm in cause.norms.items()],
+            }
             for cause in self.causes.values()
         ]
         announced = [[*cohort, key] for cohort, key in self._announced.items()]
@@ -426,7 +418,7 @@ class Causes:
         self._announced = {(name, code): key for name, code, key in head["announced"]}
         self.causes = {}
         for row in head["causes"]:
-            row["agents"] = set(row["agents"])
+            row["agents"], row["shown"] = set(row["agents"]), set(row["shown"])
             row["symptoms"] = [(sign, stream) for sign, stream in row["symptoms"]]
             row["norms"] = {(sign, stream): (middle, spread) for sign, stream, middle, spread in row["norms"]}
             self.causes[row["key"]] = Cause(**row)

@@ -279,7 +279,7 @@ class FindingWriter:
 
     def _cohort(self, arena: Arena, cause: Cause, lexicon: Lexicon, roster: Roster) -> CohortFinding:
         value = _value_of(cause, lexicon, roster)
-        agents = sorted(cause.agents)
+        agents = sorted(cause.shown or cause.agents)
         evidence = tuple(self._of_cohort(arena, cause, sign, stream) for sign, stream in cause.symptoms)
         return CohortFinding(
             key=cause.key,

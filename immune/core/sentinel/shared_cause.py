@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from immune.core.sentinel import one_hand
 from immune.core.sentinel.arena import Arena
 from immune.core.sentinel.causes import NEVER_US, TOGETHER_US, US, Cause, Causes, Index, Symptom, stream_nats
 from immune.core.sentinel.cohorts import FIELDS, FLEET, MEMBERS_AT_LEAST, VOTES_FROM, Cohorts
@@ -116,8 +117,9 @@ class SharedCause(Causes):
                 fleet_counts = True
                 best = (score, "", -1, chosen, members)
                 continue
-            most, half = len(chosen) >= 0.8 * len(moved), len(chosen) >= 0.5 * members
-            if (most and half) if fleet_counts else (most or half) and (best is None or score > best[0]):
+            half = len(chosen) >= 0.5 * members
+            most = len(chosen) >= 0.8 * len(moved) and (half or one_hand.names(members, int(alive.sum()), len(chosen), len(moved)))
+            if most if fleet_counts else (most or half) and (best is None or score > best[0]):
                 fleet_counts = False
                 best = (score, field_name, code, chosen, members)
         if best is not None:

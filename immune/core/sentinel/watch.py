@@ -331,6 +331,7 @@ class Sentinel:
         left = set(gone.tolist())
         for cause in self.shared.causes.values():
             cause.agents -= left
+            cause.shown -= left
         for group in self.shared.quiet.groups:
             group.agents -= left
         self.seats.leave(gone)

@@ -102,10 +102,10 @@ def unreached(target: InfluxSettings, error: Exception) -> StoreUnavailableError
     match error:
         case NameResolutionError():
             return out_of_reach(target, "no such host is known", "check the name of the host")
+        case NewConnectionError():  # which is a TimeoutError too, to please old callers
+            return out_of_reach(target, "nobody takes the call at this address")
         case TooSlowError():
             return out_of_reach(target, "it took too long", "see whether the server is overloaded or hangs")
-        case NewConnectionError():
-            return out_of_reach(target, "nobody takes the call at this address")
         case SSLError():
             return out_of_reach(target, f"no secure connection ({error})", "check the certificate, or whether it is http:// there")
         case _:

@@ -15,7 +15,7 @@ import { drawMap } from "../map.js";
 const TILES = 60;
 const ROWS = 24; // a row of the table is some thirty nodes
 const MANY = 300;
-const SIGNS = { good: "✓", warn: "▲", bad: "✚" };
+const SIGNS = { good: "✓", warn: "▲", bad: "✚", plain: "◔" };
 let rows = [];
 let byId = new Map();
 let stats = null;
@@ -79,6 +79,7 @@ function drawAll() {
   if (!rows.length) return fill($("#agents"), empty("No agents yet: run ", h("code", {}, "python demo.py"), " or send vitals to the daemon."));
   const groups = group.value ? grouped(shown) : [["", shown]];
   const listed = rows.length > MANY || view.value === "table";
+  view.parentElement.hidden = rows.length > MANY; // so many are a map and a table
   perLeaf = listed ? ROWS : TILES;
   const list = listed ? (members) => table({ caption: "Agents, the most severe first", columns: COLUMNS, rows: members, key: (row) => row.id }) : tiles;
   const mapped = rows.length > MANY || view.value === "map";
@@ -142,19 +143,19 @@ function drawSummary() {
   const suspected = count((row) => row.health === "suspected");
   const held = count((row) => row.observed !== "none");
   const silent = count((row) => row.liveness === "silent");
-  const waiting = stats?.approvals.pending ?? 0;
-  const parts = [several(broken, "block is NOT in force", "blocks are NOT in force"), several(sick, "agent is sick", "agents are sick"), several(held, "is contained", "are contained"), several(suspected, "is suspected", "are suspected"), several(silent, "is silent", "are silent"), several(waiting, "decision waits for you", "decisions wait for you")].filter(Boolean);
-  const tone = broken || sick ? "bad" : parts.length ? "warn" : "good";
-  const open = stats?.incidents.open ?? 0;
   const learning = count((row) => row.health === "learning" && row.liveness !== "retired");
   const judged = count((row) => row.liveness !== "retired") - learning;
+  const waiting = stats?.approvals.pending ?? 0;
+  const parts = [several(broken, "block is NOT in force", "blocks are NOT in force"), several(sick, "agent is sick", "agents are sick"), several(held, "is contained", "are contained"), several(suspected, "is suspected", "are suspected"), several(silent, "is silent", "are silent"), several(waiting, "decision waits for you", "decisions wait for you")].filter(Boolean);
+  const tone = broken || sick ? "bad" : parts.length ? "warn" : judged ? "good" : "plain";
+  const open = stats?.incidents.open ?? 0;
   const when = at() ? "At that moment: " : run() || stats?.ended_at ? "At the end of the run: " : "";
   const say = (text) => h("h1", {}, when ? when + text : text[0].toUpperCase() + text.slice(1));
   const quietly = learning ? `${judged ? `${judged} ${judged === 1 ? "agent is" : "agents are"} well, ` : ""}${several(learning, "agent is", "agents are")} being learned and not judged yet` : open ? `all agents are well, ${several(open, "incident is", "incidents are")} still open` : `all ${judged} agents are well`;
   fill(
     $("#summary"),
     h("span.sign", { class: `tone-${tone}`, "aria-hidden": "true" }, SIGNS[tone]),
-    h("div", {}, say(parts.length ? `${parts.join(", ")}.` : rows.length ? `${quietly}.` : "No agents yet."), stats ? h("p", {}, `${several(stats.incidents.total, "incident", "incidents") ?? "no incidents"} so far, ${stats.plans.verified} of ${stats.plans.total} plans verified`, stats.approvals.next_expiry_at && waiting ? [", next answer due: ", left(stats.approvals.next_expiry_at)] : "", stats.source ? `. ${stats.source}` : "") : null),
+    h("div", {}, say(parts.length ? `${parts.join(", ")}.` : rows.length ? `${quietly}.` : "No agents yet."), stats && rows.length ? h("p", {}, `${several(stats.incidents.total, "incident", "incidents") ?? "no incidents"} so far, ${stats.plans.verified} of ${stats.plans.total} plans verified`, stats.approvals.next_expiry_at && waiting ? [", next answer due: ", left(stats.approvals.next_expiry_at)] : "", stats.source ? `. ${stats.source}` : "") : null),
     waiting ? h("a.button.primary.go", { href: stay("/approvals"), dataset: { key: "go" } }, "Decide now") : null,
   );
   $("#summary").className = `summary is-${tone}`;

@@ -37,7 +37,7 @@ function draw() {
       { head: "Agents", cell: (one) => [one.agents.slice(0, 3).map((id, n) => [n ? ", " : "", agentLink(id)]), one.agent_count > 3 ? ` and ${one.agent_count - 3} more` : ""] },
       { head: "Looks like", cell: (one) => `${words(one.diagnosis)}${one.confidence === null || one.diagnosis === "unknown" ? "" : `, ${percent(one.confidence)}`}` },
       { head: "Opened", cell: (one) => time(one.opened_at) },
-      { head: "Plan", narrow: true, cell: (one) => (one.plan ? `${one.plan}, ${words(one.plan_status)}` : "–") },
+      { head: "Plan", narrow: true, cell: (one) => (one.plan ? `${one.plan}, ${words(one.plan_outcome ?? one.plan_status)}` : "–") },
     ],
     rows: shown,
     key: (one) => one.id,

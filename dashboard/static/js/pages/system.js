@@ -20,7 +20,7 @@ function head({ daemon, dashboard }) {
     report ? ["Tick lag", `${figure(report.ticks.lag_ms)} ms of ${figure(1000 * report.ticks.period_s)} ms`] : null,
     report ? ["Journal", good(report.journal.writable, "writable", report.journal.trouble || "not writable")] : null,
     report ? ["Telemetry", `${report.telemetry.dropped} dropped, ${report.telemetry.waiting} waiting`] : null,
-    ["Dashboard reads", `${figure(1000 * dashboard.followed_s_ago)} ms ago`],
+    ["Dashboard reads", dashboard.followed_s_ago === null ? "nothing yet" : `${figure(1000 * dashboard.followed_s_ago)} ms ago`],
     ["Open pages", dashboard.streams],
   );
 }

@@ -1,0 +1,85 @@
+"""Were these agents moved by one hand, or is each of them sick by itself?
+
+Many that move together from outside are an outage. A few could as well be a few sick agents, and a few or many that begin to work otherwise
+one after the other could be an infection that spreads: as a shared cause nobody would contain them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from immune.core.sentinel.arena import Arena
+
+US = 1_000_000
+MANY = 5
+AT_ONCE_US = 20 * US
+"""Onsets of agents that were changed together lie this close."""
+HIT_AT_ONCE_US = 8 * US
+"""Onsets of agents that something outside hit at one time; an error shows with the first call that fails."""
+ALIKE = 0.4
+"""Few that were hit at once were hit alike: their sizes lie this close, in logs, and two standard errors more."""
+NEARLY_ALL = 0.8
+NAMED_NATS = 6.9
+"""A cohort in which by chance one time in a thousand so many of those that moved are is what they have in common."""
+FAR = 1.0
+"""Further out than this, in logs, agents that began one after the other are sick: nobody changes agents to 2.7 times their tokens one by one."""
+SIZED = ("cost_usd", "input_tokens", "output_tokens", "context_tokens", "tool_calls")
+"""How far out a change of behaviour is, is read off these."""
+
+Index = NDArray[np.intp]
+
+
+def outage(arena: Arena, field: str, members: int, stream: int, agents: Index) -> bool:
+    """Whether something outside hit these agents of a cohort of so many `members`.
+
+    Many, nearly all of it (a type is no place), or a few at once and alike.
+    """
+    whole = field != "type" and len(agents) >= NEARLY_ALL * members
+    return len(agents) >= MANY or whole or (_apart_us(arena, stream, agents) <= HIT_AT_ONCE_US and _alike(arena, stream, agents))
+
+
+def change(arena: Arena, stream: int, agents: Index, sized: Index) -> bool:
+    """Whether one change made these agents work otherwise: at once or many; a few, or one after the other, no further than anyone would mean."""
+    many, at_once = len(agents) >= MANY, _apart_us(arena, stream, agents) <= AT_ONCE_US
+    return (at_once and many) or ((at_once or many) and _furthest(arena, agents, sized) <= FAR)
+
+
+def names(members: int, fleet: int, inside: int, moved: int) -> bool:
+    """Whether so many of those that moved are of one cohort that chance is no explanation: Chernoff's bound for a binomial share."""
+    share, usual = inside / moved, members / fleet
+    if share <= usual:
+        return False
+    beyond = share * math.log(share / usual) + (0.0 if inside == moved else (1 - share) * math.log((1 - share) / (1 - usual)))
+    return moved * beyond >= NAMED_NATS
+
+
+def sizes(arena: Arena, rows: Index, agents: Index) -> NDArray[np.float64]:
+    """How far out these agents are since the onset of each stream's evidence, in logs, (rows, agents)."""
+    count, deviation, expected = arena["sums"][:3, rows[:, None], agents].astype(np.float64)
+    count = np.maximum(count, 1)
+    deviation, expected = deviation / count, expected / count
+    ratio = np.maximum(expected + deviation + 0.5, 0.1) / np.maximum(expected + 0.5, 0.1)
+    size: NDArray[np.float64] = np.where(rows[:, None] >= len(arena["own2"]), np.log(ratio), deviation)
+    return size
+
+
+def _apart_us(arena: Arena, stream: int, agents: Index) -> int:
+    onset = arena["onset"][stream, agents]
+    first, last = np.quantile(onset, (0.1, 0.9)) if len(agents) >= MANY else (onset.min(), onset.max())
+    return int(last - first)
+
+
+def _alike(arena: Arena, stream: int, agents: Index) -> bool:
+    size = sizes(arena, np.array([stream]), agents)[0]
+    count, total = np.maximum(arena["sums"][0, stream, agents], 1), arena["sums"][1, stream, agents]
+    variance = arena["own2"][stream, agents] if stream < len(arena["own2"]) else 1 / np.maximum(total / count, 0.1)
+    return bool(size.max() - size.min() <= ALIKE + 2 * math.sqrt(float((variance / count).max())))
+
+
+def _furthest(arena: Arena, agents: Index, sized: Index) -> float:
+    """How far the middle one of these agents is out on the stream where it is furthest out, in logs."""
+    hot = arena["hot"][:, sized[:, None], agents].any(axis=0)
+    return float(np.median(np.where(hot, np.abs(sizes(arena, sized, agents)), 0).max(axis=0)))
