@@ -37,7 +37,7 @@ from immune.settings import InfluxSettings
 from immune.stores.influx.asking import Asker
 from immune.stores.influx.beside import pair
 from immune.stores.influx.checking import rebuild, reconcile
-from immune.stores.influx.courier import Courier
+from immune.stores.influx.courier import Courier, NotNowError
 from immune.stores.influx.letters import DeadLetters
 from immune.stores.influx.mark import Mark
 from immune.stores.influx.mirror import JournalMirror
@@ -235,6 +235,17 @@ async def rebuilding(server: Server, folder: Path, events: int) -> dict[str, obj
     return {"events": rebuilt.events, "state_hash_equal": equal, "mirrored_s": round(mirrored_s, 1), "rebuilt_s": round(rebuilt_s, 1), "goal_s": 10}
 
 
+async def brought(courier: Courier, content: bytes, points: int) -> None:
+    """Brought in the end: on a busy machine the server's own time limits run out now and then."""
+    while True:
+        try:
+            await courier.deliver(content, "us", points)
+        except NotNowError as not_now:
+            await asyncio.sleep(not_now.wait_s)
+        else:
+            return
+
+
 async def ingest(server: Server, folder: Path, agents: int, ticks: int) -> dict[str, object]:
     """Points a second through the writer, beside what the server takes of the same parcels made beforehand."""
     roster, batch = fleet(agents)
@@ -245,12 +256,12 @@ async def ingest(server: Server, folder: Path, agents: int, ticks: int) -> dict[
     targets = [server.target(), server.target()]
     for target in targets:
         courier = Courier(target=target, clock=SystemClock(), say=print, timeout_s=60)
-        await courier.deliver(first, "us", agents)
+        await brought(courier, first, agents)
         await courier.close()
     courier = Courier(target=targets[0], clock=SystemClock(), say=print, timeout_s=60)
     elapsed = elapsed_s()
     for points, content in ready:
-        await courier.deliver(content, "us", points)
+        await brought(courier, content, points)
     raw = agents * ticks / elapsed()
     await courier.close()
     writer = writer_to(targets[1], folder, roster)
@@ -268,12 +279,16 @@ async def ingest(server: Server, folder: Path, agents: int, ticks: int) -> dict[
     return {"raw_points_per_s": round(raw), "writer_points_per_s": round(ours), "share_of_raw": round(ours / raw, 2)}
 
 
+LAG_TURNS = 12
+"""Short and many, so that what neighbours do to the machine falls on both states."""
+
+
 async def lag(server: Server, folder: Path, agents: int, ticks: int, period_s: float) -> dict[str, object]:
     """How late ticks wake, p99 in ms, while the server is well and while it hangs; in turns, so that a busy machine touches both."""
     clock = SystemClock()
     roster, batch = fleet(agents)
     late: dict[str, list[float]] = {"well": [], "hangs": []}
-    for turn in range(4):
+    for turn in range(LAG_TURNS):
         state = ("well", "hangs")[turn % 2]
         target = server.target()
         writer = writer_to(target, folder / str(turn), roster)
@@ -292,7 +307,8 @@ async def lag(server: Server, folder: Path, agents: int, ticks: int, period_s: f
             server.resume()
         await writer.close()
     p99 = {state: float(np.quantile(values, 0.99)) for state, values in late.items()}
-    return {"p99_ms_well": round(p99["well"], 2), "p99_ms_hangs": round(p99["hangs"], 2), "ratio": round(p99["hangs"] / p99["well"], 2)}
+    p50 = {f"p50_ms_{state}": round(float(np.median(values)), 2) for state, values in late.items()}
+    return {"p99_ms_well": round(p99["well"], 2), "p99_ms_hangs": round(p99["hangs"], 2), "ratio": round(p99["hangs"] / p99["well"], 2), **p50}
 
 
 async def shutdown(server: Server, folder: Path) -> dict[str, object]:
@@ -346,7 +362,7 @@ def measure(quick: bool, only: str | None, outage_s: int | None) -> dict[str, ob
             if wanted("ingest"):
                 figures["ingest"] = asyncio.run(ingest(server, base / "ingest", 20_000, 5 if quick else 30))
             if wanted("lag"):
-                figures["lag"] = asyncio.run(lag(server, base / "lag", 10_000, 30 if quick else 150, 0.2))
+                figures["lag"] = asyncio.run(lag(server, base / "lag", 10_000, 10 if quick else 50, 0.2))
             if wanted("shutdown"):
                 figures["shutdown"] = asyncio.run(shutdown(server, base / "shutdown"))
     finally:

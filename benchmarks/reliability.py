@@ -37,11 +37,13 @@ from proving.deciding import abuses, races  # noqa: E402
 from proving.history import History, Outcome  # noqa: E402
 from proving.kills import Tally, kill_again_and_again  # noqa: E402
 from proving.replaying import HELD, long_journal, replay_rates, time_to_containment  # noqa: E402
-from proving.script import write  # noqa: E402
+from proving.script import write, write_for_the_sentinel  # noqa: E402
 
 RECORDED = ROOT / "tests" / "golden" / "journal-0.1.jsonl.gz"
 SECONDS_A_YEAR = 365.25 * 86_400
 CHUNK = 25
+SENTINEL_EVERY = 10
+"""Every tenth history is seen by the real sentinel, the others by one that alarms within seconds, which makes more happen."""
 KILLS_PER_DIRECTORY = 20
 EVENTS = 100_000
 
@@ -83,6 +85,7 @@ class Played:
     """What became of many histories."""
 
     histories: int = 0
+    with_the_sentinel: int = 0
     crashes: int = 0
     restarts: int = 0
     take_overs: int = 0
@@ -107,7 +110,7 @@ class Played:
 
     def merge(self, other: Played) -> None:
         """Those of another process."""
-        for name in ("histories", "crashes", "restarts", "take_overs", "events", "answers", "agent_seconds", "escaped"):
+        for name in ("histories", "with_the_sentinel", "crashes", "restarts", "take_overs", "events", "answers", "agent_seconds", "escaped"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.breaches += other.breaches
         self.kinds |= other.kinds
@@ -118,7 +121,9 @@ def play(first: int, count: int) -> Played:
     played = Played()
     for seed in range(first, first + count):
         try:
-            played.add(History(write(seed)).play())
+            real = seed % SENTINEL_EVERY == 0
+            played.with_the_sentinel += real
+            played.add(History(write_for_the_sentinel(seed) if real else write(seed)).play())
         except BreachError as breach:
             played.histories += 1
             played.breaches.append(f"seed {seed}: {breach}")
@@ -171,12 +176,20 @@ def _seconds(command: list[str]) -> float:
     return time.perf_counter() - began
 
 
-def grown(days: float) -> dict[str, float]:
+def grown(days: float) -> dict[str, Any]:
     """Memory after so many simulated days."""
     from growth import measure
 
-    growth = measure(days=days, agents=15, seed=1, period_s=10)
-    return {"days": days, "grown_mib": growth.grown_mib, "events": growth.events, "samples": growth.samples}
+    growth = measure(days=days, agents=15, seed=1, period_s=30)
+    return {
+        "days": days,
+        "period_s": 30,
+        "grown_mib": growth.grown_mib,
+        "process_grown_mib": (growth.end_bytes - growth.settled_bytes) / 2**20,
+        "course_mib": growth.course_mib,
+        "events": growth.events,
+        "samples": growth.samples,
+    }
 
 
 # -- putting it together -------------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def for_agent(ask: Ask, projection: Projection, agent: AgentState) -> dict[str, 
     held = any(state.containments[key].target == agent.agent_id and state.containments[key].scope == "agent" for key in state.active_containments)
     healing = f"{plan.plan_id} is under way; wait for its end" if plan is not None and plan.live else ""
     no_incident = "" if agent.incident_id else "it has no open incident"
-    waits = f"{plan.plan_id} is {plan.status} already" if plan is not None and not plan.settled else ""
+    waits = f"it has a plan already: {plan.plan_id} ({plan.status})" if plan is not None and not plan.settled else ""
     rejected = "its plan was rejected; only heal now goes on" if agent.plan == "rejected" else ""
     retired = "it is retired" if agent.liveness == "retired" else ""
 

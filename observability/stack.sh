@@ -26,6 +26,18 @@ secret() {
   chmod 0444 ".stack/$1"
 }
 
+# Grafana's links to the dashboard are text in files: where that listens on another port, Grafana gets files of its own
+dashboards() {
+  [ "${IMMUNE_DASHBOARD_PORT:-8711}" = 8711 ] && return
+  mkdir -p .stack/dashboards
+  for file in observability/grafana/dashboards/*.json; do
+    sed "s|http://127.0.0.1:8711|http://127.0.0.1:$IMMUNE_DASHBOARD_PORT|g" "$file" > ".stack/dashboards/${file##*/}"
+  done
+  chmod 0755 .stack/dashboards
+  chmod 0444 .stack/dashboards/*.json
+  export IMMUNE_GRAFANA_DASHBOARDS=./.stack/dashboards
+}
+
 addresses() {
   cat <<TEXT
 
@@ -46,6 +58,7 @@ case ${1:-up} in
     secret influxdb_password
     secret influxdb_token
     secret grafana_password
+    dashboards
     $compose up --detach --build --wait
     addresses "$compose"
     ;;

@@ -1,4 +1,4 @@
-"""A sentinel that sees by simple rules what really came through ingest and intake; what it learned is lost with its process."""
+"""Who looks at what really came through ingest and intake: the real sentinel, or one that sees by simple rules and alarms within seconds."""
 
 from __future__ import annotations
 
@@ -9,13 +9,30 @@ import numpy as np
 
 from immune.clock import US
 from immune.core.evidence import Assessment, Bands, CohortFinding, Direction, Finding, VitalEvidence
+from immune.core.policy import DetectionPolicy
+from immune.core.sentinel.watch import Sentinel
 from immune.core.vitals import Roster, SampleBatch, VitalSchema
 from immune.core.words import Words
+from immune.ports import Desk
 from proving.world import NORMAL, World
 
 THRESHOLD_NATS = 12.0
 READY_SAMPLES = 3
 SILENT_US = 15 * US
+
+
+class SentinelEyes(Sentinel):
+    """The real sentinel. Every sample that it scores is reported to `scored`."""
+
+    def __init__(self, desk: Desk, policy: DetectionPolicy, period_us: int, scored: Callable[[str, int], None]) -> None:
+        super().__init__(roster=desk.roster, lexicon=desk.lexicon, schema=desk.schema, policy=policy, period_us=period_us)
+        self.scored, self.names = scored, desk.roster
+
+    def observe(self, batch: SampleBatch, now_us: int) -> Assessment:
+        """Score this tick's samples."""
+        for agent, at_us in zip(batch.agent.tolist(), batch.at_us.tolist(), strict=True):
+            self.scored(self.names.identities[agent].agent_id, at_us)
+        return super().observe(batch, now_us)
 
 
 class Symptoms:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,27 +17,25 @@ from immune.core.fold import canonical_hash, fold
 from immune.core.policy_file import policy_version
 from immune.core.state import RunState
 from immune.core.vitals import Lexicon, Roster, VitalSchema
-from immune.errors import FencedError, StoreUnavailableError, WriterHeldError
+from immune.errors import FencedError, StoreUnavailableError
 from immune.ports import Desk as SourceDesk
 from immune.reports import documents
 from immune.reports.explain import explain
 from immune.runtime.engine import Engine
 from immune.sources.ingest import IngestSource
 from proving.auditor import Alarm, Auditor, hold
-from proving.commands import some_command
-from proving.disk import Disk, DiskJournal, Survives, Trouble
-from proving.eyes import SymptomSentinel
+from proving.disk import Disk, DiskJournal
+from proving.eyes import SentinelEyes, SymptomSentinel
+from proving.happening import happen
 from proving.mortal import POINTS, Fate, KilledError, Life, PausedError
-from proving.people import PEOPLE, Desk, Keyring, Wish
-from proving.script import STORMY_TICKS, Fault, Script
+from proving.people import Desk, Keyring, Wish
+from proving.script import Fault, Script
 from proving.setup import FEW_KINDS, POLICY, QUICK_ACTIONS, RUN, FickleTelemetry, Process
-from proving.world import MISHAPS, SAMPLE_MISHAPS, START_US, VITALS, Feed, Hands, World
+from proving.world import START_US, Feed, Hands, World
 
 QUIET_WITHIN_TICKS = 500
 CLOCK_TURN_US = 7_200 * US
 """From an hour back to an hour ahead: the most that a turned clock makes anything late."""
-TROUBLES: tuple[Trouble, ...] = ("full", "read_only", "sync_error", "slow")
-SURVIVES: tuple[Survives, ...] = ("kept", "lost")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,14 +77,14 @@ class History:
         self.auditor.faultless = not any(fault.what == "hand" for fault in script.faults)
         self.faults = list(script.faults)
         self.crashes = self.restarts = self.take_overs = 0
-        self._doomed: Fault | None = None
-        self._down_s = 0
+        self.doomed: Fault | None = None
+        self.down_s = 0
         self._skew_us = 0
         self._ends_us: list[tuple[int, Callable[[], None]]] = []
         self._requests = 0
         self._last_rules: Rules | None = None
         self.disk.on_synced = self.auditor.hear
-        self.disk.stall = self._suspend
+        self.disk.stall = self.suspend
 
     # -- playing -------------------------------------------------------------------------------------------------------
 
@@ -114,7 +111,7 @@ class History:
 
     def _play(self) -> None:
         true_us = START_US
-        end_us = START_US + STORMY_TICKS * US
+        end_us = START_US + self.script.setting.ticks * US
         while true_us < end_us - US:
             true_us = self._one_life(true_us, end_us)
         self._be_calm(true_us)
@@ -126,10 +123,10 @@ class History:
         self.now = process
         taking_over = bool(self.paused) and any(not one.fenced for one in self.paused)
         process.engine.take_over = taking_over
-        self._down_s = 0
-        if self._doomed is not None:
-            self._doom(process, self._doomed)
-            self._doomed = None
+        self.down_s = 0
+        if self.doomed is not None:
+            self.doom(process, self.doomed)
+            self.doomed = None
         try:
             process.life.run(self._live(process, end_us, on_tick or self._storm))
         except KilledError:
@@ -144,9 +141,9 @@ class History:
         else:
             self.restarts += 1
             self._ended(process)
-        self._down_s += not process.started  # whoever starts it again waits a moment
-        after_us = process.true_us + self._down_s * US
-        self.auditor.excused_us += self._down_s * US
+        self.down_s += not process.started  # whoever starts it again waits a moment
+        after_us = process.true_us + self.down_s * US
+        self.auditor.excused_us += self.down_s * US
         self._wake_the_paused(after_us)
         process.life.end()
         self.now = None
@@ -209,7 +206,7 @@ class History:
         inbox, gate = IngestSource(self.policy.limits), GateConnector()
         hands = Hands(self.world, fate, lambda: self.disk.epoch(RUN), replaceable=self.script.setting.replaceable)
         desk = SourceDesk(roster=Roster(limit=self.policy.limits.max_agents), lexicon=Lexicon(), schema=VitalSchema())
-        sentinel: Any = SymptomSentinel(self.world, desk.roster, desk.schema, self.auditor.scored)
+        sentinel = self._eyes(desk)
         engine = Engine(
             run_id=RUN,
             journal=self.build_journal(self.disk, fate),
@@ -231,6 +228,11 @@ class History:
         self.adapt(engine)
         clock = VirtualClock(true_us + self._skew_us)
         return Process(life=life, engine=engine, inbox=inbox, hands=hands, gate=gate, clock=clock, skew_us=self._skew_us, began_us=true_us)
+
+    def _eyes(self, desk: SourceDesk) -> Any:
+        if self.script.setting.eyes == "sentinel":
+            return SentinelEyes(desk, self.policy.detection, US, self.auditor.scored)
+        return SymptomSentinel(self.world, desk.roster, desk.schema, self.auditor.scored)
 
     async def _live(self, process: Process, end_us: int, on_tick: Callable[[Process], None]) -> None:
         engine, clock = process.engine, process.clock
@@ -257,7 +259,7 @@ class History:
         process.application.freeze()
         if engine.executor is not None:
             await engine.executor.settle()
-        self._spawn(process, self.desk.ask_again(process.application))
+        self.spawn(process, self.desk.ask_again(process.application))
 
         def ticked(now_us: int) -> None:
             api.refresh_approvers()
@@ -291,7 +293,8 @@ class History:
         self.auditor.let_through(agent_id, allowed, told)
         return allowed, told
 
-    def _spawn(self, process: Process, work: Any) -> None:
+    def spawn(self, process: Process, work: Any) -> None:
+        """Work beside the ticks of a life, ended with it."""
         task = process.life.loop.create_task(work)
         process.tasks.add(task)
         task.add_done_callback(lambda done: _done(process, done))
@@ -308,7 +311,8 @@ class History:
         assert self._last_rules is not None
         return self._last_rules
 
-    def _suspend(self, seconds: float) -> None:
+    def suspend(self, seconds: float) -> None:
+        """The whole process stands still."""
         if self.now is not None:
             self.now.life.loop.suspend(seconds)
             self.auditor.excused_us += round(seconds * US)
@@ -319,7 +323,7 @@ class History:
         true_us = process.true_us
         self._let_pass(true_us)
         while self.faults and START_US + self.faults[0].tick * US <= true_us:
-            self._happen(process, self.faults.pop(0))
+            happen(self, process, self.faults.pop(0))
         self._silence_is_told(process)
 
     def _let_pass(self, true_us: int) -> None:
@@ -328,84 +332,21 @@ class History:
             self._ends_us.remove((at_us, undo))
             undo()
 
-    def _happen(self, process: Process, fault: Fault) -> None:
-        world, a, b = self.world, fault.a, fault.b
-        patient = world.patients[a % len(world.patients)]
-        match fault.what:
-            case "sick":
-                patient.ratio, patient.vital = (1.4, 3.0, 8.0, 30.0)[b % 4], VITALS[fault.c % len(VITALS)]
-            case "well":
-                patient.ratio = 1.0
-            case "obey":
-                patient.obeys = not patient.obeys
-            case "outage":
-                world.outage = not world.outage
-            case "join":
-                world.enrolled = len(world.patients)
-            case "hand":
-                world.mishaps.extend([MISHAPS[a % len(MISHAPS)]] * (1 + b % 2))
-            case "sample":
-                world.sample_mishaps.append(SAMPLE_MISHAPS[a % len(SAMPLE_MISHAPS)])
-            case "burst":
-                rows = [{"agent": f"ghost-{n}", "output_tokens": 300} for n in range(30)]
-                process.inbox.offer(rows, process.clock.now_us())
-            case "roles":
-                name = ("ann", "bob")[a % 2]
-                self.keys.held[name] = ("approver", "viewer", "approver")[b % 3]
-            case "disk":
-                self._until(process, 2 + b % 10, lambda: setattr(self.disk, "trouble", ""))
-                self.disk.trouble = TROUBLES[a % len(TROUBLES)]
-                self.auditor.excused_us += 12 * US
-            case "telemetry":
-                self._until(process, 2 + b % 20, lambda: setattr(self.telemetry, "broken", False))
-                self.telemetry.broken = True
-            case "stall":
-                self._suspend((2.0, 7.0, 60.0, 3600.0)[a % 4])
-            case "second":
-                self._a_second_daemon()
-            case _:
-                self._to_the_process(process, fault)
-
-    def _to_the_process(self, process: Process, fault: Fault) -> None:
-        match fault.what:
-            case "say":
-                self._spawn(process, self._say(process, fault))
-            case "agree":
-                self._spawn(process, self._agree(process, fault))
-            case "crash":
-                self._doom(process, fault)
-                self._down_s = (0, 0, 1, 5, 40)[fault.c % 5]
-                self.disk.survives = SURVIVES[fault.b % 2]
-                if fault.c % 7 == 0:
-                    self._doomed = fault
-            case "restart":
-                process.orderly = True
-                self._down_s = (0, 5)[fault.a % 2]
-                self._turn_clock((0, 0, 3600, -3600)[fault.b % 4] * US)
-            case "take_over":
-                self.take_overs += 1
-                process.life.pause()
-
-    def _turn_clock(self, skew_us: int) -> None:
+    def turn_clock(self, skew_us: int) -> None:
         """The next process sees another time. Deadlines are moments: turned forward, they are late; turned back, they come later."""
         if skew_us != self._skew_us:
             self.auditor.excused_us += CLOCK_TURN_US
         self._skew_us = skew_us
 
-    def _until(self, process: Process, seconds: int, undo: Callable[[], None]) -> None:
+    def until(self, process: Process, seconds: int, undo: Callable[[], None]) -> None:
+        """A trouble that is over by then."""
         self._ends_us.append((process.true_us + seconds * US, undo))
 
     @staticmethod
-    def _doom(process: Process, fault: Fault) -> None:
+    def doom(process: Process, fault: Fault) -> None:
+        """The process dies at one of its next awaits or writes."""
         point = POINTS[fault.a % len(POINTS)]
         process.life.fate.doom(point, 1 + fault.b % (60 if point == "await" else 4))
-
-    def _a_second_daemon(self) -> None:
-        try:
-            self.build_journal(self.disk, Fate()).acquire(RUN, "second", self.world.now_us)
-        except WriterHeldError:
-            return
-        raise Alarm("I28", "a second writer was let in")
 
     def _silence_is_told(self, process: Process) -> None:
         """I27: whoever has said nothing for long is not shown as working."""
@@ -416,29 +357,6 @@ class History:
             agent = state.agents.get(process.engine.desk.roster.identities[index].agent_id)
             if agent is not None and agent.desired == agent.observed == "none":
                 hold(agent.liveness in ("silent", "retired"), "I27", f"{agent.agent_id} says nothing and is shown as {agent.liveness}")
-
-    # -- what people say -----------------------------------------------------------------------------------------------
-
-    async def _agree(self, process: Process, fault: Fault) -> None:
-        """Somebody decides what waits; now and then several at once."""
-        state = process.engine.state
-        if not state.open_approvals:
-            return
-        request = state.approvals[state.open_approvals[fault.a % len(state.open_approvals)]]
-        path = f"/v1/approvals/{request.request_id}/decision"
-        body = {"decision": "approve" if fault.b % 4 else "reject", "reason": "because", "plan_hash": request.plan_hash}
-        names = ("ann", "bob", "a-0", "ann") if fault.c % 3 == 0 else (("ann", "bob")[fault.c % 2],)
-        answers = await asyncio.gather(*(self.desk.ask(process.application, self.desk.wish(name, "POST", path, body)) for name in names))
-        hold(sum(status == 200 for status, _ in answers) <= 1, "I15", "two people won the same decision")
-
-    async def _say(self, process: Process, fault: Fault) -> None:
-        rng = random.Random(f"{fault.a}/{fault.b}/{fault.c}")
-        who = PEOPLE[fault.a % len(PEOPLE)][0]
-        method, path, body = some_command(process.engine.state, rng, process.clock.now_us())
-        wish = self.desk.wish(who, method, path, body)
-        status, _ = await self.desk.ask(process.application, wish)
-        if fault.b % 5 == 0 and status < 500:
-            await self.desk.ask(process.application, wish)  # the same again, as a client does that never got the answer
 
     def _deviating(self) -> list[str]:
         """Agents that are not held as they ought to be; invented ones never ask, and nobody can hold them."""
@@ -455,8 +373,8 @@ class History:
         world.mishaps.clear()
         world.sample_mishaps.clear()
         true_us = max(true_us, self.auditor.latest_us)  # a clock that was set back: what was to end at a time ends at that time
-        world.cures, world.outage, self._doomed = 1.0, False, None
-        self._turn_clock(0)
+        world.cures, world.outage, self.doomed = 1.0, False, None
+        self.turn_clock(0)
         for patient in world.patients:
             patient.obeys = True
         quiet: list[int] = []

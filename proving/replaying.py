@@ -124,6 +124,8 @@ def time_to_containment(data_dir: Path, agent_id: str, *, within_s: float = 60.0
                     took_s = time.perf_counter() - began
                     assert answer["allowed"] is False, answer
                     return took_s
+                if process.poll() is not None:
+                    raise RuntimeError(f"the daemon ended with {process.returncode} before it answered")
                 time.sleep(0.002)
         finally:
             process.kill()

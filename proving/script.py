@@ -6,7 +6,8 @@ Everything that differs between two histories is in their scripts: a fault that 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 STORMY_TICKS = 60
 
@@ -34,6 +35,9 @@ class Setting:
     cures: float = 1.0
     replaceable: bool = True
     agents: int = 6
+    ticks: int = STORMY_TICKS
+    eyes: Literal["symptoms", "sentinel"] = "symptoms"
+    """Who looks at the samples: counted symptoms, quick to alarm, or the real sentinel, which has to learn first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,3 +90,14 @@ def write(seed: int, *, ticks: int = STORMY_TICKS) -> Script:
         what = rng.choices(words, weights)[0]
         faults.append(Fault(rng.randrange(ticks), what, rng.randrange(1 << 16), rng.randrange(1 << 16), rng.randrange(1 << 16)))
     return Script(setting=setting, faults=tuple(sorted(faults)))
+
+
+LEARNING_TICKS = 240
+"""What the real sentinel gets to see before anything goes wrong."""
+
+
+def write_for_the_sentinel(seed: int) -> Script:
+    """The history of a seed under the eyes of the real sentinel: the same faults, after it has learnt what is normal."""
+    script = write(seed, ticks=2 * STORMY_TICKS)
+    faults = tuple(replace(fault, tick=fault.tick + LEARNING_TICKS) for fault in script.faults)
+    return Script(setting=replace(script.setting, eyes="sentinel", ticks=LEARNING_TICKS + 2 * STORMY_TICKS), faults=faults)

@@ -223,8 +223,17 @@ def _time(text: str) -> str:
     """A point in time as the daemon reads it; ``30m`` counts from now."""
     from immune.clock import US, SystemClock
     from immune.core.events import iso
+    from immune.sources.parse import RefusedValueError, parse_time
 
     number, unit = text[:-1], text[-1:]
     if unit in DURATIONS and number.isascii() and number.isdigit() and len(number) < 8:
         return iso(SystemClock().now_us() + int(number) * DURATIONS[unit] * US)
-    return text
+    try:
+        at_us = parse_time(text)
+    except RefusedValueError:
+        at_us = None
+    if at_us is None:
+        raise InputError(
+            "not a time", field="--until", value=text, way_out="ISO 8601 (UTC unless it says otherwise), epoch seconds, or from now: 30m, 2h"
+        )
+    return iso(at_us)

@@ -233,7 +233,9 @@ class Commands:
         agent = self.state.agents[agent_id]
         plan = self.state.plans.get(agent.plan_id)
         if plan is not None and not plan.settled and (plan.live or not now):
-            raise CommandError(409, f"{plan.plan_id} is {plan.status} already", field="id", value=agent_id, way_out=f"see `immune why {agent_id}`")
+            raise CommandError(
+                409, f"it has a plan already: {plan.plan_id} ({plan.status})", field="id", value=agent_id, way_out=f"see `immune why {agent_id}`"
+            )
         if agent.plan == "rejected" and not now:
             raise CommandError(409, "its plan was rejected", field="id", value=agent_id, way_out="decide afresh, by name: heal --now")
         docket = self._docket()

@@ -135,7 +135,7 @@ def _closed(draft: StateDraft, envelope: Envelope, event: ev.IncidentClosed) -> 
     known = draft.incidents.get(event.incident_id)
     if known is None:
         return
-    draft.incidents[event.incident_id] = changed(known, closed_at_us=envelope.at_us, outcome=event.outcome, reason=event.reason)
+    draft.change(draft.incidents, event.incident_id, known, {"closed_at_us": envelope.at_us, "outcome": event.outcome, "reason": event.reason})
     if event.incident_id in draft.open_incidents:
         draft.open_incidents.remove(event.incident_id)
     if known.scope == "agent":
@@ -152,7 +152,7 @@ def _proposed(draft: StateDraft, envelope: Envelope, event: ev.ContainmentPropos
     proposal = ProposalState(level=event.level, mode=event.mode, rule=event.rule, at_us=envelope.at_us, seq=envelope.seq)
     known = draft.incidents.get(event.incident_id)
     if known is not None:
-        draft.incidents[event.incident_id] = changed(known, proposals=(*known.proposals, proposal))
+        draft.change(draft.incidents, event.incident_id, known, {"proposals": (*known.proposals, proposal)})
     draft.change_agent(envelope.subject, envelope.seq, proposed=event.level)
 
 

@@ -28,7 +28,7 @@ from immune.core.state import (
 
 REPORTERS_KEPT = 8
 _containment, _plan, _step, _approval = maker(ContainmentState), maker(PlanState), maker(StepState), maker(ApprovalState)
-_experience, _changed_plan, _changed_step = maker(Experience), copier(PlanState), copier(StepState)
+_experience, _changed_step = maker(Experience), copier(StepState)
 
 
 def _contained(draft: StateDraft, envelope: Envelope, event: acts.Contained) -> None:
@@ -53,7 +53,7 @@ def _released(draft: StateDraft, envelope: Envelope, event: acts.Released) -> No
     known = draft.containments.get(event.containment_id)
     if known is None or not known.active:
         return
-    draft.containments[event.containment_id] = changed(known, ended_at_us=envelope.at_us, basis=event.basis)
+    draft.change(draft.containments, event.containment_id, known, {"ended_at_us": envelope.at_us, "basis": event.basis})
     _drop(draft.active_containments, event.containment_id)
     _settle_levels(draft, known, envelope)
 
@@ -114,7 +114,7 @@ def _plan_started(draft: StateDraft, envelope: Envelope, event: acts.PlanStarted
     _change_plan(draft, event.plan_id, status="running", started_at_us=envelope.at_us, trigger=event.trigger, request_id=event.request_id)
     draft.change_agent(envelope.subject, envelope.seq, plan="healing")
     if event.request_id in draft.approvals:
-        draft.approvals[event.request_id] = changed(draft.approvals[event.request_id], status="used")
+        draft.change(draft.approvals, event.request_id, draft.approvals[event.request_id], {"status": "used"})
         _drop(draft.open_approvals, event.request_id)
 
 
@@ -319,7 +319,7 @@ def _muted(draft: StateDraft, envelope: Envelope, event: acts.Muted) -> None:
 def _change_plan(draft: StateDraft, plan_id: str, **changes: Any) -> None:
     known = draft.plans.get(plan_id)
     if known is not None:
-        draft.plans[plan_id] = _changed_plan(known, changes)
+        draft.change(draft.plans, plan_id, known, changes)
 
 
 def _change_step(draft: StateDraft, plan_id: str, number: int, **changes: Any) -> None:
@@ -327,7 +327,7 @@ def _change_step(draft: StateDraft, plan_id: str, number: int, **changes: Any) -
     if known is not None and 0 <= number < len(known.steps):
         steps = list(known.steps)
         steps[number] = _changed_step(steps[number], changes)
-        draft.plans[plan_id] = _changed_plan(known, {"steps": tuple(steps)})
+        draft.change(draft.plans, plan_id, known, {"steps": tuple(steps)})
 
 
 def _step_status(draft: StateDraft, plan_id: str, number: int) -> str:

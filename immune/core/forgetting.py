@@ -64,8 +64,7 @@ class _Needed:
 
     def plan(self, plan: Any) -> bool:
         """Open, or tried for an incident that is open: what was tried is not tried again. Or a cure of late, which a relapse would take back."""
-        cure = plan.outcome == "succeeded" and not plan.relapsed and plan.started_at_us >= self.cured_since_us
-        return cure or self.open_plan(plan)
+        return (plan.outcome == "succeeded" and plan.started_at_us >= self.cured_since_us) or self.open_plan(plan)
 
     def open_plan(self, plan: Any) -> bool:
         """The same without the cures: where there are too many of them, the oldest go."""

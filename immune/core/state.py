@@ -8,13 +8,14 @@ in place: a fold works on a `StateDraft` and makes new ones.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from immune.core import acts
 from immune.core import events as ev
 from immune.core.events import EvidenceNote, FactNote, Health, HypothesisNote, Level, Liveness, Mode, Scope
 from immune.core.forms import copier
 
+T = TypeVar("T")
 Plan = Literal["none", "awaiting_approval", "healing", "probation", "rejected", "exhausted"]
 
 
@@ -332,11 +333,15 @@ def split_memory_key(key: str) -> tuple[str, str]:
     return signature, action
 
 
-_changed_agent = copier(AgentState)
+_put = object.__setattr__
 
 
 class StateDraft:
-    """A state under construction; lives for one fold. Scalars wait in `changes`."""
+    """A state under construction; lives for one fold. Scalars wait in `changes`.
+
+    What was made for this draft is seen by nobody else before it is done, so it is changed where it is; the base state's own things
+    are copied first. A replay makes one copy of a thing for all the events about it.
+    """
 
     def __init__(self, state: RunState) -> None:
         self.base = state
@@ -359,6 +364,7 @@ class StateDraft:
         self.reports = dict(state.reports)
         self.muted = dict(state.muted)
         self.changes: dict[str, Any] = {}
+        self._own: set[int] = set()  # ids; the base keeps all else alive, so none of these can be taken for something of the base
 
     def scalar(self, name: str) -> Any:
         """A scalar of the state as it stands now."""
@@ -369,7 +375,17 @@ class StateDraft:
         known = self.agents.get(agent_id)
         if known is not None:
             changes["last_change_seq"] = seq
-            self.agents[agent_id] = _changed_agent(known, changes)
+            self.change(self.agents, agent_id, known, changes)
+
+    def change(self, things: dict[str, T], key: str, known: T, changes: dict[str, Any]) -> None:
+        """``things[key]``, which is `known`, gets other values in some fields. Raises AttributeError for a field that there is not."""
+        if id(known) in self._own:
+            for name, value in changes.items():
+                _put(known, name, value)
+        else:
+            made = copier(type(known))(known, changes)
+            things[key] = made
+            self._own.add(id(made))
 
     def freeze(self) -> RunState:
         """The new state."""

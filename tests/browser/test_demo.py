@@ -14,11 +14,16 @@ import pytest
 
 from tests.browser.conftest import ROOT
 
+HEARS_INTERRUPTS = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+"""A shell that starts the tests in the background has its children ignore Ctrl-C; a person's shell does not."""
+
 
 @pytest.mark.slow
 def test_the_person_of_a_demo_decides_in_the_browser_within_its_first_minutes(tmp_path, tab):
     command = [
         sys.executable,
+        "-c",
+        HEARS_INTERRUPTS,
         "demo.py",
         "--duration",
         "120",

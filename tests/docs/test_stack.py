@@ -99,7 +99,7 @@ def test_no_secret_stands_in_the_file():
 def test_every_secret_and_volume_that_is_used_is_declared():
     used = {secret for service in SERVICES.values() for secret in service.get("secrets", [])}
     assert used == set(COMPOSE["secrets"])
-    named = {volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])}
+    named = {volume.split(":")[0] for service in filled(SERVICES).values() for volume in service.get("volumes", [])}
     files = {one for one in named if one.startswith("./")}
     assert named - files == set(COMPOSE["volumes"])
     assert all((ROOT / one).exists() for one in files)
@@ -164,6 +164,41 @@ def test_a_secret_in_a_file_becomes_a_setting_and_the_file_is_not_passed_on(tmp_
     said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     assert "INFLUXDB_V2_TOKEN=s3cret $x `y`\n" in said
     assert "_FILE" not in said
+
+
+def stack(tmp_path, **environment):
+    """`make stack` in a copy of what it needs, with an engine that only notes what it is asked for."""
+    for part in ("observability/stack.sh", "docker-compose.yml"):
+        (tmp_path / part).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / part, tmp_path / part)
+    shutil.copytree(ROOT / "observability" / "grafana" / "dashboards", tmp_path / "observability" / "grafana" / "dashboards")
+    engine = tmp_path / "bin" / "docker"
+    engine.parent.mkdir()
+    engine.write_text('#!/bin/sh\necho "$* ${IMMUNE_GRAFANA_DASHBOARDS:-}" >> asked\n')
+    engine.chmod(0o755)
+    command, path = [str(tmp_path / "observability" / "stack.sh"), "up"], f"{engine.parent}:/usr/bin:/bin"
+    done = subprocess.run(command, env={"PATH": path, **environment}, capture_output=True, text=True, check=True)
+    return done.stdout, (tmp_path / "asked").read_text().splitlines()[-1]
+
+
+def test_make_stack_makes_secrets_that_others_cannot_reach_starts_and_says_where_things_are(tmp_path):
+    said, asked = stack(tmp_path)
+    assert asked.strip() == "compose up --detach --build --wait"
+    assert (tmp_path / ".stack").stat().st_mode & 0o777 == 0o700
+    secrets = {name: (tmp_path / ".stack" / name).read_text() for name in COMPOSE["secrets"]}
+    assert all(re.fullmatch("[0-9a-f]{48}", text) for text in secrets.values())
+    assert len(set(secrets.values())) == len(secrets)
+    assert not any(text in said for text in secrets.values())
+    assert all(f":{port}" in said for port in (8711, 3000, 8086, 4318, 4317))
+
+
+def test_with_another_port_grafana_links_to_where_the_dashboard_is(tmp_path):
+    said, asked = stack(tmp_path, IMMUNE_DASHBOARD_PORT="9711")
+    assert asked == "compose up --detach --build --wait ./.stack/dashboards"
+    assert "http://127.0.0.1:9711" in said
+    made = {path.name: path.read_text() for path in (tmp_path / ".stack" / "dashboards").iterdir()}
+    assert set(made) == {path.name for path in (ROOT / "observability" / "grafana" / "dashboards").iterdir()}
+    assert all("127.0.0.1:9711" in text and "127.0.0.1:8711" not in text for text in made.values())
 
 
 def test_without_an_engine_make_stack_says_what_to_do(tmp_path):

@@ -139,12 +139,17 @@ COMMANDS = [
     (
         ("announce", "--cohort", "version=2", "--until", "2026-02-01T00:00:00Z"),
         "/v1/announcements",
-        {"cohort": "version=2", "until": "2026-02-01T00:00:00Z"},
+        {"cohort": "version=2", "until": "2026-02-01T00:00:00.000000Z"},
+    ),
+    (
+        ("announce", "--cohort", "version=2", "--until", "1769904000"),
+        "/v1/announcements",
+        {"cohort": "version=2", "until": "2026-02-01T00:00:00.000000Z"},
     ),
     (
         ("mute", "writer-3", "--until", "2026-02-01T00:00:00Z", "--vital", "latency_ms", "--reason", "load test"),
         "/v1/agents/writer-3/mute",
-        {"vital": "latency_ms", "until": "2026-02-01T00:00:00Z", "reason": "load test"},
+        {"vital": "latency_ms", "until": "2026-02-01T00:00:00.000000Z", "reason": "load test"},
     ),
     (("stop", "--fleet", "--reason", "wrong", "--yes"), "/v1/stop", {"reason": "wrong"}),
     (("approvals", "undo", "req-0001"), "/v1/approvals/req-0001/undo", {}),
@@ -352,10 +357,13 @@ def test_a_client_raises_what_the_status_means(daemon, tmp_path, status, kind):
 
 
 def test_a_time_from_now_becomes_a_point_in_time():
-    assert acting._time("2026-02-01") == "2026-02-01"
+    assert acting._time("2026-02-01") == acting._time("1769904000") == "2026-02-01T00:00:00.000000Z"
+    assert acting._time("2026-02-01T02:00+02:00") == "2026-02-01T00:00:00.000000Z"
     assert acting._time("30m").endswith("Z")
     assert acting._time("1h") < acting._time("2d")
-    assert acting._time("²m") == "²m"
+    for text in ("²m", "yesterday", "", "nan"):
+        with pytest.raises(InputError, match="2h"):
+            acting._time(text)
 
 
 # -- from the journal alone --------------------------------------------------------------------------------------------

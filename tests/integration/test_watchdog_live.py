@@ -6,6 +6,7 @@ import asyncio
 import signal
 import subprocess
 import time
+import urllib.request
 
 import pytest
 
@@ -54,6 +55,8 @@ def test_a_daemon_that_was_stopped_for_a_while_says_so_and_goes_on_where_it_was(
     assert running.ask("POST", "/v1/agents", {"id": "a"})[0] == 200
     assert running.ask("POST", "/v1/agents/a/contain", {"level": "isolated", "reason": "by hand"})[0] == 200
     running.process.send_signal(signal.SIGSTOP)
+    with pytest.raises(TimeoutError):  # nothing on a loop that does not come round can answer: whoever asks whether it is ready hears nothing
+        urllib.request.urlopen(f"http://127.0.0.1:{running.port}/readyz", timeout=1.0)
     with pytest.raises(subprocess.TimeoutExpired):
         running.process.wait(STOPPED_S)
     running.process.send_signal(signal.SIGCONT)

@@ -14,7 +14,7 @@ from immune.core import acts
 from immune.core import events as ev
 from proving.auditor import BreachError
 from proving.history import History
-from proving.script import Fault, Script, Setting, write
+from proving.script import Fault, Script, Setting, write, write_for_the_sentinel
 from proving.shrink import shrink
 
 CI = bool(os.environ.get("CI"))
@@ -85,6 +85,14 @@ def test_the_histories_are_rich_enough_to_mean_something(kinds_seen):
 def test_thousands_more(part):
     for seed in range(RICH + part, RICH + MANY, 50):
         play(write(seed))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_breaks_under_the_eyes_of_the_real_sentinel_either(seed):
+    outcome = play(write_for_the_sentinel(seed))
+    assert "incident_opened" in outcome.kinds, "it has learnt enough to see somebody fall ill"
+    assert outcome.crashes + outcome.restarts > 1, "and was put down and taken up again"
+    assert outcome.escaped == 0
 
 
 def test_a_seed_is_played_the_same_way_every_time():

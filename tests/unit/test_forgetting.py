@@ -18,7 +18,7 @@ from immune.core.state import RunState
 from immune.stores.archive import read_archive
 from tests.drawn_events import drafts
 from tests.effort import examples
-from tests.unit.test_fold import contained, enrolled, folded, released
+from tests.unit.test_fold import NOW, contained, enrolled, folded, planned, released
 
 GOLDEN = min((Path(__file__).resolve().parents[1] / "golden").glob("journal-*.jsonl.gz"))
 
@@ -80,6 +80,30 @@ def test_the_state_of_a_run_that_never_ends_stops_growing():
     assert list(state.incidents)[-1] == "inc-0399"
     assert state.forgotten["incidents"] == 399 - len(state.incidents)
     assert folded(*story).ever("incidents") == state.ever("incidents") == 399
+
+
+def cured(n, agent_id="a-0"):
+    proposed = replace(planned(f"plan-{n}")[0][1], incident_id=f"inc-{n}")
+    started = acts.PlanStarted(plan_id=f"plan-{n}", trigger="auto", request_id="")
+    ended = acts.PlanEnded(plan_id=f"plan-{n}", outcome="succeeded", reason="")
+    return [(agent_id, proposed), (agent_id, started), (agent_id, ended)]
+
+
+def test_a_cure_is_known_for_an_hour_however_many_came_after_it_so_that_a_relapse_takes_it_back():
+    later = [event for n in range(1, 200) for event in cured(n)]
+    state = folded(*cured(0), *later, state=RunState(keep=60))
+    assert next(iter(state.plans)) == "plan-0", "200 cures in ten minutes, and 60 ended plans are kept"
+    aware = folded(("a-0", acts.Relapsed(plan_id="plan-0", incident_id="inc-later", after_s=600.0)), state=state)
+    assert aware.plans["plan-0"].relapsed
+    an_hour_on = folded(*[event for n in range(200, 300) for event in cured(n)], state=aware, at_us=NOW + 2 * 3_600_000_000)
+    assert "plan-0" not in an_hour_on.plans
+    assert len(an_hour_on.plans) <= ROOM * 60 + SLACK
+
+
+def test_cures_are_bounded_too():
+    state = folded(*[event for n in range(400) for event in cured(n)], state=RunState(keep=20))
+    assert len(state.plans) <= ROOM * 20 + SLACK
+    assert state.ever("plans") == 400
 
 
 def test_experience_is_bounded_too():

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from immune.core.intake import Intake
 from immune.core.sentinel.watch import Sentinel
 from immune.core.vitals import SampleBatch, VitalSchema
 from immune.errors import InputError
-from tests.unit.sentinel_fleet import LATENCY, Watch, at, batch, learned
+from tests.unit.sentinel_fleet import LATENCY, SCHEMA, US, Watch, at, batch, learned
 
 
 def test_the_same_samples_give_the_same_judgement_twice() -> None:
@@ -122,3 +123,36 @@ def test_facts_that_change_are_told_once_with_their_time() -> None:
         sample.codes[1, 2] = new if tick >= 62 else old
         told.append(watch.sentinel.observe(sample, at(tick)).facts)
     assert told == [(), (), ((1, "version", "v1", "v2", at(62)),), ()]
+
+
+def test_a_fault_after_sixty_samples_does_not_pass_for_what_is_usual() -> None:
+    watch = Watch(12, seed=4)
+    watch.run(0, 64)
+    usual = watch.sentinel.arena["spread2"][0, 4].copy(), watch.sentinel.arena["level"][0, 4].copy()
+
+    def slower(tick: int, values: np.ndarray) -> None:
+        values[4, LATENCY] *= 2.6
+
+    found = watch.run(64, 110, slower)
+    spread2, level = watch.sentinel.arena["spread2"][0, 4], watch.sentinel.arena["level"][0, 4]
+    assert spread2 < 1.5 * usual[0], "what the jump taught before it was doubted is taken back"
+    assert level < usual[1] + 0.25 * np.log(2.6)
+    assert 4 in {finding.agent for finding in found[-1].findings if finding.alarm}
+
+
+def test_a_refused_sample_leaves_what_a_missing_one_leaves() -> None:
+    def snapshots(value: float | None) -> bytes:
+        watch = Watch(6, seed=8)
+        intake = Intake(watch.roster, SCHEMA, max_skew_us=US)
+        for tick in range(70):
+            told = batch(tick, watch.healthy())
+            if tick == 50:
+                if value is None:
+                    told = told.take(told.agent != 2)
+                else:
+                    told.values[2, LATENCY] = value
+            watch.sentinel.observe(intake.screen(told, at(tick)).batch, at(tick))
+        return watch.sentinel.snapshot()
+
+    missing = snapshots(None)
+    assert all(snapshots(value) == missing for value in (np.inf, -np.inf, 1e30, -1.0))

@@ -2,9 +2,13 @@
 
 export const session = { name: null, role: "viewer", csrf: null, login_required: false, snoozed: {} };
 
+const STAMP = /\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z/g;
+/** A sentence of the API, which scripts read too, for people: local times, names without their kind. */
+const forPeople = (text) => text.replace(STAMP, (iso) => new Date(iso).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium", hour12: false })).replace(/\bperson:(?=\S)/g, "");
+
 export class Problem extends Error {
   constructor(document, status) {
-    super(document?.detail ?? `the dashboard answered ${status}`);
+    super(forPeople(document?.detail ?? `the dashboard answered ${status}`));
     this.status = status;
     this.field = document?.field ?? null;
     this.requestId = document?.request_id ?? "";

@@ -40,7 +40,7 @@ export function askFor({ title, text = [], fields = [], ok = "OK", danger = fals
         done(await send(values));
       } catch (error) {
         if (!(error instanceof Problem)) throw error;
-        wrong(error.message + (error.requestId ? ` (request ${error.requestId})` : ""));
+        wrong(error.message + (error.requestId ? ` (request id ${error.requestId})` : ""));
       } finally {
         button.disabled = false;
       }

@@ -30,6 +30,14 @@ MEMORY_CLIP = 1.2
 RATE_SPAN = 600.0
 """Counts: samples that their mean remembers."""
 PHI_MAX = 0.995
+ANCHORED = ("level", "spread2", "own2", "lagged", "lagged2")
+"""What a young stream goes back to when it comes under doubt."""
+YOUNG = 200
+"""Samples until which a stream is young in this sense."""
+STEADY = np.float32(1.1)
+"""Only where the type's block variance is below this: runs of surprise are otherwise first of all a lesson in dependence (without it 4 false
+alarms instead of 1 in 6 agent-days of tasks that say nothing of themselves)."""
+DOUBT, QUIET = np.float32(np.exp(3.3)), np.float32(np.exp(2.3))
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -54,6 +62,8 @@ def declare(arena: Arena, streams: int, continuous: int) -> None:
     arena.declare("lagged", np.float32, lead=(continuous,))
     arena.declare("lagged2", np.float32, lead=(continuous,))
     arena.declare("before", np.float32, lead=(continuous,))
+    arena.declare("anchor", np.float32, lead=(len(ANCHORED), continuous))
+    arena.declare("anchored", np.bool_, lead=(continuous,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +136,27 @@ class Residuals:
         lagged2 += weight * (past * past - lagged2)
         limit = np.float32(6) * self.own
         np.copyto(before, _between(self.residual, -limit, limit), where=seen & ~first)
+
+
+def trusted(block: Block, evidence: Floats, young: Mask) -> Mask:
+    """Where learning goes on as usual, as far as this file has a say; evidence of the stronger direction, all (continuous, n).
+
+    A young stream whose evidence passes `DOUBT` goes back to what was usual when it was last below `QUIET`, and is learned as a suspected one until
+    it is below that again. What a fault teaches between its onset and the doubt weighs little in an old stream, but of 60 samples it is a tenth, and
+    a jump that has entered spread and memory makes itself invisible (measured: 9 of 180 strong faults after 60 samples were missed, now 2).
+    """
+    rows, kept, anchored = len(evidence), block["anchor"], block["anchored"]
+    back = (evidence >= DOUBT) & young & anchored
+    if np.count_nonzero(back):
+        for name, held in zip(ANCHORED, kept, strict=True):
+            np.copyto(block[name][:rows], held, where=back)
+        anchored &= ~back
+    quiet = evidence < QUIET
+    for name, held in zip(ANCHORED, kept, strict=True):
+        np.copyto(held, block[name][:rows], where=quiet)
+    anchored |= quiet
+    sound: Mask = ~young | anchored
+    return sound
 
 
 def memory(arena: Arena, agents: int) -> Floats:

@@ -418,7 +418,7 @@ class Causes:
         self._announced = {(name, code): key for name, code, key in head["announced"]}
         self.causes = {}
         for row in head["causes"]:
-            row["agents"], row["shown"] = set(row["agents"]), set(row["shown"])
+            row["agents"], row["shown"] = set(row["agents"]), set(row.get("shown", row["agents"]))
             row["symptoms"] = [(sign, stream) for sign, stream in row["symptoms"]]
             row["norms"] = {(sign, stream): (middle, spread) for sign, stream, middle, spread in row["norms"]}
             self.causes[row["key"]] = Cause(**row)

@@ -239,6 +239,7 @@ def convict(arena: Arena, unlike: Unlike, peers: Peers, kind: int, threshold_nat
             arena["own2"][row, agent] = arena["spread2"][row, agent] = peers.arena["spread2"][kind, row]
             arena["before"][row, agent] = arena["lagged"][row, agent] = arena["lagged2"][row, agent] = 0
             arena["reference"][row, agent] = np.nan
+            arena["anchored"][row, agent] = False
         toward = -1 if sign else 1
         arena["sums"][:, row, agent] = (n, n * apart, n * usual, n * toward * 2)
         arena["g_recent"][row, agent], arena["r_recent"][row, agent] = toward * 2, apart

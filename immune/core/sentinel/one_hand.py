@@ -22,8 +22,10 @@ HIT_AT_ONCE_US = 8 * US
 ALIKE = 0.4
 """Few that were hit at once were hit alike: their sizes lie this close, in logs, and two standard errors more."""
 NEARLY_ALL = 0.8
-NAMED_NATS = 6.9
-"""A cohort in which by chance one time in a thousand so many of those that moved are is what they have in common."""
+NAMED_NATS = 6.0
+"""A cohort in which so many of those that moved are by chance hardly once in 400 times is what they have in common."""
+FEW_SHARE = 0.1
+"""A few at once and alike are at least this share of what was hit."""
 FAR = 1.0
 """Further out than this, in logs, agents that began one after the other are sick: nobody changes agents to 2.7 times their tokens one by one."""
 SIZED = ("cost_usd", "input_tokens", "output_tokens", "context_tokens", "tool_calls")
@@ -38,7 +40,9 @@ def outage(arena: Arena, field: str, members: int, stream: int, agents: Index) -
     Many, nearly all of it (a type is no place), or a few at once and alike.
     """
     whole = field != "type" and len(agents) >= NEARLY_ALL * members
-    return len(agents) >= MANY or whole or (_apart_us(arena, stream, agents) <= HIT_AT_ONCE_US and _alike(arena, stream, agents))
+    if len(agents) >= MANY or whole:
+        return True
+    return len(agents) >= FEW_SHARE * members and _apart_us(arena, stream, agents) <= HIT_AT_ONCE_US and _alike(arena, stream, agents)
 
 
 def change(arena: Arena, stream: int, agents: Index, sized: Index) -> bool:

@@ -128,7 +128,7 @@ class SharedCause(Causes):
     def needed(self, members: int, field_name: str, outside: bool) -> int:
         """How many of a cohort's members must move together.
 
-        From outside, as many as sick agents do not come together by chance; in a service of three, two. From inside a quarter (8 % of a
+        From outside, as many as sick agents do not come together by chance; in a service of three, two. From inside a fifth (8 % of a
         large fleet): agents that were infected one after the other must not pass for a shared cause.
         """
         if outside and field_name == "service" and members <= TINY:
@@ -136,7 +136,7 @@ class SharedCause(Causes):
         if outside:
             return max(MEMBERS_AT_LEAST, 1 + _beyond_chance(members * ONSETS_PER_AGENT_DAY * TOGETHER_US / (86_400 * US)))
         if field_name or members < 20:
-            return max(MEMBERS_AT_LEAST, math.ceil(0.25 * members))
+            return max(MEMBERS_AT_LEAST, math.ceil(0.2 * members))
         return max(5, math.ceil(0.08 * members))
 
     def _cohorts_of(self, arena: Arena, alive: NDArray[np.bool_], moved: Index) -> Iterator[tuple[str, int, int, NDArray[np.bool_]]]:

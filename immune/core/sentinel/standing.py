@@ -205,7 +205,7 @@ def take_over(arena: Arena, agent: int, streams: list[int]) -> None:
             count, deviation = arena["sums"][:2, row, agent]
             arena["level"][row, agent] += deviation / max(float(count), 1.0)
         if row < continuous:
-            for name in ("reference", "drift_sum", "drift_left", "drift_mean", "drift_slow", "before"):
+            for name in ("reference", "drift_sum", "drift_left", "drift_mean", "drift_slow", "before", "anchored"):
                 arena[name][row, agent] = drift.BLOCK if name == "drift_left" else np.nan if name in ("reference", "drift_mean") else 0
         elif not slow:
             arena["ranks"][row, :, agent] = 0
@@ -231,6 +231,7 @@ NORMAL = (
     "count",
     "level",
     "level_prior",
+    "anchored",
     "lagged",
     "before",
     "ranks",

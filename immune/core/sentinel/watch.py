@@ -503,7 +503,14 @@ class Sentinel:
         block, smooth, count = reading.block, self.table.continuous, reading.block["count"]
         residuals, learning = judgement.residuals, judgement.learning
         loose = (count < KNOWN_FROM) | reading.lent.dependent
-        calm = np.maximum(*judgement.evidence) < np.where(loose, GROUND_LOOSE, GROUND)
+        evidence = np.maximum(*judgement.evidence)
+        calm = evidence < np.where(loose, GROUND_LOOSE, GROUND)
+        young = count[:smooth] < baseline.YOUNG
+        if np.count_nonzero(young):
+            lent = reading.lent
+            steady = ~np.logical_or.reduce(lent.dependent[:smooth] | (lent.calibration[:smooth] >= baseline.STEADY), axis=0)
+            young &= steady & ~loose[:smooth]
+            calm[:smooth] &= baseline.trusted(block, evidence[:smooth], young)
         taught = judgement.told & learning
         settled = taught & calm & (count >= 3)
         surprise.learn_calibration(block, judgement.raw, judgement.judged & learning & (calm | (count >= HONEST_FROM)))
