@@ -342,7 +342,7 @@ async def shutdown(server: Server, folder: Path) -> dict[str, object]:
     return took
 
 
-def measure(quick: bool, only: str | None, outage_s: int | None) -> dict[str, object]:
+def measure(quick: bool, only: str | None, outage_s: int | None, kill_count: int | None) -> dict[str, object]:
     figures: dict[str, object] = {}
     base = Path(tempfile.mkdtemp(prefix="immune-bench-influx-"))
 
@@ -352,7 +352,7 @@ def measure(quick: bool, only: str | None, outage_s: int | None) -> dict[str, ob
     try:
         if wanted("kills"):
             (base / "kills").mkdir()
-            figures["kills"] = kills(base / "kills", 5 if quick else 50)
+            figures["kills"] = kills(base / "kills", kill_count or (5 if quick else 50))
         with own_server() as server:
             if wanted("outages"):
                 seconds = outage_s or (30 if quick else 600)
@@ -376,12 +376,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="a tenth of the work and less")
     parser.add_argument("--only", choices=["kills", "outages", "rebuild", "ingest", "lag", "shutdown"])
     parser.add_argument("--outage-s", type=int, help="how many seconds of the fleet an outage lasts, 600 unless --quick")
+    parser.add_argument("--kills", type=int, help="how often the daemon is killed, 50 unless --quick; the server every third time")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.child:
         child(options.child)
         return 0
-    figures = measure(options.quick, options.only, options.outage_s)
+    figures = measure(options.quick, options.only, options.outage_s, options.kills)
     if options.json:
         print(json.dumps(figures))
         return 0

@@ -54,6 +54,8 @@ class Follower:
         self.closing = threading.Event()
         self.trouble = "not read yet"
         """Why the journal cannot be read at this moment; empty while it can."""
+        self.unseen = ""
+        """Why the measurements cannot be read; the journal goes on without them."""
         self.seen_pulse = 0
         """Grows whenever the newest samples were looked at."""
         self.followed_us = 0
@@ -76,6 +78,11 @@ class Follower:
     def history(self) -> History:
         """Earlier states of the same run."""
         return self._following.history
+
+    @property
+    def told(self) -> tuple[str, str]:
+        """What cannot be read: whoever showed something else says it anew."""
+        return self.trouble, self.unseen
 
     def recent_events(self) -> list[Document]:
         """The newest events, told, oldest first."""
@@ -128,8 +135,9 @@ class Follower:
         self._runs_looked = -1e9
         file = self.sources.journal_mark()
         while not self.closing.is_set():
+            looked_s = self._runs_looked
             self.step(journal)
-            if self._since_runs() == self._runs_looked and self.sources.journal_mark() != file:
+            if self._runs_looked != looked_s and self.sources.journal_mark() != file:
                 return
             self.closing.wait(self.sources.poll_s)
 
@@ -198,10 +206,15 @@ class Follower:
         if now_s - self._seen_looked < every_s:
             return
         self._seen_looked = now_s
-        with self.sources.telemetry() as telemetry:
-            if len(self._names) < len(self.projection.state.agents):
-                self._names = telemetry.agents(run_id)
-            newest = telemetry.latest(run_id)
+        try:
+            with self.sources.telemetry() as telemetry:
+                if len(self._names) < len(self.projection.state.agents):
+                    self._names = telemetry.agents(run_id)
+                newest = telemetry.latest(run_id)
+        except ImmuneError as error:
+            self._set_unseen(error.what)
+            return
+        self._set_unseen("")
         seen_us = seen_from(self._names, newest.agent.tolist(), newest.at_us.tolist())
         before = self.projection
         if seen_us == before.seen_us:
@@ -210,6 +223,12 @@ class Follower:
             self._following.projection = replace(self.projection, seen_us=seen_us, seen_version=before.seen_version + 1)
             self.seen_pulse += 1
             self.news.notify_all()
+
+    def _set_unseen(self, unseen: str) -> None:
+        if unseen != self.unseen:
+            self.unseen = unseen
+            with self.news:
+                self.news.notify_all()
 
     def _set_trouble(self, trouble: str) -> None:
         if trouble != self.trouble:

@@ -97,6 +97,9 @@ class Site:
         found = []
         if self.follower.trouble:
             found.append({"what": "journal", "detail": self.follower.trouble})
+        if self.follower.unseen:
+            detail = f"the measurements cannot be read: {self.follower.unseen}; charts and last seen are missing or old, all else is of the journal"
+            found.append({"what": "telemetry", "detail": detail})
         status = self.daemon.status
         empty = not self.sources.recorded  # which is told of once
         if status.word == "away" and not empty:

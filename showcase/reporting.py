@@ -12,7 +12,7 @@ from immune.bootstrap import Stores
 from immune.core.events import LEVELS
 from immune.core.state import IncidentState, RunState
 from immune.errors import JournalBrokenError, StoreUnavailableError
-from immune.reports.from_run import write_page
+from immune.reports.from_run import run_page, write_page
 from immune.runtime.engine import Engine
 from simulation import report_page
 from simulation.fleet import SimulatedFleet
@@ -62,8 +62,7 @@ def write_reports(
         raise StoreUnavailableError(
             f"cannot write the report: {error.strerror}", field="--out", value=str(out), way_out="free some space, or name another directory"
         ) from None
-    write_page(
-        out / "report.html",
+    page = run_page(
         state,
         stores.telemetry,
         title=f"A simulated fleet of {len(state.agents)} agents",
@@ -73,8 +72,8 @@ def write_reports(
         journal=stores.journal,
         escaped=fleet.escaped(),
         notes=[f"The first {fleet.warmup_s / 60:.0f} minutes were healthy and fast-forwarded; nothing was drawn to happen in them."],
-        extra_sections=[report_page.section(verdict, seed=seed)],
     )
+    write_page(out / "report.html", page, extra_sections=[report_page.section(verdict, seed=seed)])
     return report
 
 

@@ -56,7 +56,7 @@ class Listener:
         self.run_id = run_id or projection.run_id
         self.seq = projection.state.seq if after is None else after
         self.told_status = -1
-        self.told_trouble = ""
+        self.told_trouble = ("", "")
         self.told_seen = -1
         self._open = True
 
@@ -100,7 +100,7 @@ class Listener:
             projection.state.seq != self.seq
             or projection.run_id != self.run_id
             or site.daemon.changed != self.told_status
-            or site.follower.trouble != self.told_trouble
+            or site.follower.told != self.told_trouble
             or site.follower.seen_pulse != self.told_seen
         )
 
@@ -115,8 +115,8 @@ class Listener:
             frames = self._frames(projection)
             self.seq = frames[-1].seq
             parts += [frame.content for frame in frames]
-        if site.daemon.changed != self.told_status or site.follower.trouble != self.told_trouble:
-            self.told_status, self.told_trouble = site.daemon.changed, site.follower.trouble
+        if site.daemon.changed != self.told_status or site.follower.told != self.told_trouble:
+            self.told_status, self.told_trouble = site.daemon.changed, site.follower.told
             parts.append(message("status", status_document(site)))
         if site.follower.seen_pulse != self.told_seen:
             self.told_seen = site.follower.seen_pulse

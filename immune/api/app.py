@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
-from immune.api import commanding, gates, health, ingesting, login, reading, status, streaming, telemetry
+from immune.api import gates, health, ingesting, login, orders, reading, status, streaming, telemetry
 from immune.api.auth import SAFE_METHODS, Doorman
 from immune.api.bodies import parse_fields, read_body
 from immune.api.commanding import refuse
@@ -38,7 +38,7 @@ _LISTED = (
     *gates.ROUTES,
     *reading.ROUTES,
     *status.ROUTES,
-    *commanding.ROUTES,
+    *orders.ROUTES,
     *login.ROUTES,
     *streaming.ROUTES,
 )

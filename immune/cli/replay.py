@@ -128,13 +128,12 @@ def _document(engine: Engine, source: ReplaySource, elapsed: float) -> dict[str,
 def _write_report(out_dir: Path, document: dict[str, Any], engine: Engine, stores: Stores) -> None:
     import json
 
-    from immune.reports.from_run import write_page
+    from immune.reports.from_run import run_page, write_page
 
     (out_dir / "report.json").write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     stores.journal.verify(engine.run_id)
     seen = engine.view.assessment.samples if engine.view else ()
-    write_page(
-        out_dir / "report.html",
+    page = run_page(
         engine.state,
         stores.telemetry,
         title="Replay report",
@@ -143,6 +142,7 @@ def _write_report(out_dir: Path, document: dict[str, Any], engine: Engine, store
         journal_verified=True,
         samples={who.agent_id: int(count) for who, count in zip(engine.desk.roster.identities, seen, strict=False)},
     )
+    write_page(out_dir / "report.html", page)
 
 
 def _show(document: dict[str, Any], out_dir: Path | None) -> None:

@@ -73,19 +73,7 @@ class Envelope:
 
     def computed_hash(self) -> str:
         """The hash this envelope ought to have."""
-        return chain_hash(
-            self.prev_hash,
-            self.run_id,
-            self.seq,
-            self.at_us,
-            self.kind,
-            self.schema,
-            self.subject,
-            self.correlation_id,
-            self.causation_id,
-            self.actor,
-            self.body,
-        )
+        return _hash_of(self)
 
     def event(self) -> Event:
         """The event inside, upcast to today's shape. Raises SchemaTooNewError for one from the future."""
@@ -168,6 +156,22 @@ def chain_hash(
     return sha256(head + body + b",").hexdigest()
 
 
+def _hash_of(one: Envelope) -> str:
+    return chain_hash(
+        one.prev_hash,
+        one.run_id,
+        one.seq,
+        one.at_us,
+        one.kind,
+        one.schema,
+        one.subject,
+        one.correlation_id,
+        one.causation_id,
+        one.actor,
+        one.body,
+    )
+
+
 def follow(envelopes: Iterable[Envelope], seq: int, head: str) -> Iterator[Envelope]:
     """The same envelopes, each checked to come right after the one before it, the first after (seq, head).
 
@@ -178,7 +182,7 @@ def follow(envelopes: Iterable[Envelope], seq: int, head: str) -> Iterator[Envel
         if envelope.seq != seq or envelope.prev_hash != head:
             raise JournalBrokenError("the event does not follow the one before it", run_id=envelope.run_id, seq=seq)
         head = envelope.hash
-        if head != envelope.computed_hash():
+        if head != _hash_of(envelope):
             raise JournalBrokenError("the event was altered after it was written", run_id=envelope.run_id, seq=seq)
         yield envelope
 

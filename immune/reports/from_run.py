@@ -35,36 +35,8 @@ FALLBACK = ("latency_ms", "output_tokens", "input_tokens", "cost_usd")
 _NAMES = {spec.name: spec.label for spec in VITALS}
 
 
-def write_page(
-    path: Path,
-    state: RunState,
-    telemetry: Telemetry,
-    *,
-    title: str,
-    policy: Policy,
-    threshold_nats: float = float("nan"),
-    samples: Mapping[str, int] | None = None,
-    counters: Sequence[Counter] = (),
-    journal_verified: bool | None = None,
-    journal: Journal | None = None,
-    escaped: int | None = None,
-    notes: Sequence[str] = (),
-    extra_sections: Sequence[Markup] = (),
-) -> None:
-    """Write the report page of a run to a file; see `run_page`. Raises StoreUnavailableError when it cannot be written."""
-    page = run_page(
-        state,
-        telemetry,
-        title=title,
-        policy=policy,
-        threshold_nats=threshold_nats,
-        samples=samples,
-        counters=counters,
-        journal_verified=journal_verified,
-        journal=journal,
-        escaped=escaped,
-        notes=notes,
-    )
+def write_page(path: Path, page: RunPage, *, extra_sections: Sequence[Markup] = ()) -> None:
+    """Write the report page of a run to a file. Raises StoreUnavailableError when it cannot be written."""
     text = render(page, extra_sections=extra_sections)
     try:
         path.write_text(text, encoding="utf-8")

@@ -136,6 +136,14 @@ def test_d3_a_store_that_is_away_is_told_in_a_banner_while_the_last_known_stays(
         assert page.locator(".tile").count() == 15
         (folder / "kept.db").replace(folder / "journal.db")
         page.locator("#banners .banner", has_text="journal.db").wait_for(state="detached")
+        (folder / "telemetry.db").rename(folder / "kept.db")
+        page.locator("#banners .banner", has_text="the measurements cannot be read").wait_for()
+        assert "ago" in page.locator(".tile").first.inner_text(), "the last known stays"
+        page.reload()
+        page.locator(".tile").first.wait_for()
+        assert not page.locator(".tile", has_text="not seen yet").count(), "who has a baseline was seen"
+        (folder / "kept.db").rename(folder / "telemetry.db")
+        page.locator("#banners .banner", has_text="measurements").wait_for(state="detached")
     finally:
         shown.stop()
 

@@ -69,6 +69,13 @@ def test_d15_the_slider_shows_the_fleet_as_it_was_at_any_moment(recorded, tab, c
     watched.loaded()
     assert page.locator("tbody tr").count() == sum(one.kind == "incident_opened" and one.at_us <= opened.at_us for one in course)
     page.locator("tbody", has_text="open").wait_for()
+    # so has an event
+    asked = next(one for one in course if one.kind == "approval_requested")
+    page = watched.open(f"/fleet?at={asked.seq}")
+    slider.wait_for()
+    assert abs(int(slider.input_value()) - asked.at_us) <= US
+    page.locator("#summary h1", has_text="At that moment").wait_for()
+    assert not page.get_by_role("link", name="Decide now").count(), "nothing is decided in the past"
 
 
 def test_d15_the_keyboard_and_the_buttons_move_through_the_run_and_back_to_now(recorded, tab, course):

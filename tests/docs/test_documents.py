@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md")]
+DOCUMENTS = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "dashboard/README.md")] + sorted((ROOT / "docs").glob("*.md"))
 ARCHITECTURE_HEADINGS = (
     "Overview",
     "High-level design",
@@ -63,6 +63,38 @@ def documented_commands() -> list[str]:
 
 def test_the_readme_fits_on_a_few_screens():
     assert len(text_of(ROOT / "README.md").splitlines()) <= 150
+
+
+def told_lines() -> list[tuple[str, str]]:
+    """Whole ``immune …`` commands of every document, with the document's name: in shell blocks and in running text."""
+    told = []
+    for path in DOCUMENTS:
+        text = text_of(path)
+        lines = [line.split(" #")[0].split(" | ")[0] for line in shell_lines(text)] + re.findall(r"`([^`\n|]+)`", text)
+        told += [(path.name, line.strip()) for line in lines if re.match(r"immune [a-z]", line)]
+    return sorted(set(told))
+
+
+@pytest.mark.parametrize(("document", "line"), told_lines())
+def test_every_command_and_option_in_a_document_is_known(document, line):
+    from typer.main import get_command
+
+    from immune.cli import app
+
+    words = line.split()[1:]
+    command = get_command(app)
+    if words[0] in plugins():
+        return
+    while words and names_below(command):
+        name = words.pop(0)
+        if name.startswith("-"):
+            words.insert(0, name)
+            break
+        assert set(name.split("|")) <= names_below(command), f"{document}: {line}"
+        command = command.commands[name.split("|")[0]]
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
+    given = {option for word in words if (option := re.match(r"\[?(--[a-z][a-z-]*)", word))}
+    assert {option[1] for option in given} <= known, f"{document}: {line}"
 
 
 @pytest.mark.parametrize("command", documented_commands())

@@ -87,6 +87,7 @@ def test_thousands_more(part):
         play(write(seed))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_nothing_breaks_under_the_eyes_of_the_real_sentinel_either(seed):
     outcome = play(write_for_the_sentinel(seed))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime as dt
 import typing
 from dataclasses import dataclass, fields, replace
+from hashlib import sha256
 
 import pytest
 from hypothesis import given
@@ -104,3 +105,15 @@ def test_an_envelope_as_json_says_everything():
     said = one().as_json()
     assert {*said} == {field.name for field in fields(Envelope)} - {"at_us"} | {"id", "at"}
     assert (said["id"], said["body"]) == ("e5", {"reason": "done", "ticks": 3})
+
+
+TEXTS = st.one_of(st.text("aé😀-", max_size=6), st.sampled_from(["x" * size for size in (254, 255, 256, 300)] + ["é" * 128]))
+
+
+@given(st.lists(TEXTS, min_size=7, max_size=7), st.integers(0, 10**12), st.integers(-(10**15), 10**18), st.integers(1, 300), st.binary(max_size=400))
+def test_the_hash_is_that_of_every_part_with_its_length_before_it(texts, seq, at_us, schema, body):
+    prev_hash, run_id, kind, subject, correlation_id, causation_id, actor = texts
+    parts = [prev_hash, run_id, seq, at_us, kind, schema, subject, correlation_id, causation_id, actor]
+    plain = b"".join(b"%d:%b," % (len(part), part) for part in [str(one).encode() for one in parts] + [body])
+    found = ev.chain_hash(prev_hash, run_id, seq, at_us, kind, schema, subject, correlation_id, causation_id, actor, body)
+    assert found == sha256(plain).hexdigest()

@@ -208,6 +208,7 @@ def test_addresses_that_may_not_be_called_are_refused(url):
         WebhookWay(WebhookTarget(url=url), SystemClock())
 
 
+@pytest.mark.slow
 def test_apprise_takes_what_it_knows_and_never_shows_the_address():
     pytest.importorskip("apprise")
     AppriseWay("json://127.0.0.1:1/x", 1.0)

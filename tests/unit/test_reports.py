@@ -394,7 +394,7 @@ def test_silence_is_charted_by_a_vital_that_stopped():
 
 def test_a_page_that_cannot_be_written_names_the_way_out(tmp_path):
     with pytest.raises(StoreUnavailableError, match="name a directory"):
-        write_page(tmp_path / "missing" / "report.html", state_with(), Measurements(np.ones(1200)), title="t", policy=Policy())
+        write_page(tmp_path / "missing" / "report.html", run_page(state_with(), Measurements(np.ones(1200)), title="t", policy=Policy()))
 
 
 def test_the_truth_stands_beside_the_findings_and_is_escaped():

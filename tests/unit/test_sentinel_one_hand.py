@@ -83,19 +83,21 @@ MEMBERS = [1, 4, 6, 9, 13, 18, 22, 23, 27, 30, 34, 38]
 
 
 def test_an_outage_of_members_here_and_there_lists_those_that_were_hit_and_no_service() -> None:
-    after = learned(40, 100).run(100, 170, hit(MEMBERS, 100, 170, np.random.default_rng(1)))
+    after = learned(40, 100).run(100, 140, hit(MEMBERS, 100, 140, np.random.default_rng(1)))
     (cause,) = after[-1].cohorts
     assert sorted(cause.agents) == MEMBERS
     assert (cause.scope, cause.field) == ("fleet", "")
     assert alarms(after) == set()
 
 
+@pytest.mark.slow
 def test_a_member_that_is_hit_when_the_cause_is_known_is_absorbed_though_it_starts_with_more_than_the_rest() -> None:
     after = learned(40, 100).run(100, 200, hit(MEMBERS, 100, 200, np.random.default_rng(2), late=22, late_since=150))
     assert alarms(after) == set()
     assert 22 in after[-1].cohorts[0].agents
 
 
+@pytest.mark.slow
 def test_what_was_gathered_during_an_outage_speaks_against_nobody_after_it() -> None:
     watch = learned(40, 100)
     watch.run(100, 160, hit(MEMBERS, 100, 160, np.random.default_rng(3)))

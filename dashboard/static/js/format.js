@@ -22,9 +22,10 @@ export function time(iso, { full = false } = {}) {
 export function span(seconds) {
   const s = Math.max(0, Math.round(seconds));
   if (s < 60) return `${s} s`;
-  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
-  if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
-  return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
+  const both = (large, name, small, unit) => `${large} ${name}${small ? ` ${small} ${unit}` : ""}`;
+  if (s < 3600) return both(Math.floor(s / 60), "min", s % 60, "s");
+  if (s < 86400) return both(Math.floor(s / 3600), "h", Math.floor((s % 3600) / 60), "min");
+  return both(Math.floor(s / 86400), "d", Math.floor((s % 86400) / 3600), "h");
 }
 
 let offset = 0;
@@ -46,6 +47,8 @@ export const inAnHour = () => new Date(now() + 3600e3 - new Date().getTimezoneOf
 export function age(iso) {
   return iso ? h("span", { dataset: { since: iso }, title: utc(iso) }, `${span((now() - Date.parse(iso)) / 1000)} ago`) : h("span.quiet", {}, "never");
 }
+/** When an agent was last seen. Whoever has a baseline was seen: then it is only not known when. */
+export const seen = (row) => (row.last_seen || row.health === "learning" ? age(row.last_seen) : h("span.quiet", { title: "told of the running moment alone, from the measurements" }, "–"));
 export function left(iso) {
   return iso ? h("span", { dataset: { until: iso }, title: utc(iso) }, leftText(iso)) : "";
 }

@@ -153,6 +153,7 @@ export function approvalCard(one, buttons = []) {
   const tone = severityTone(one.severity);
   const [icon, says, statusTone] = WAITING[one.status] ?? ["·", words(one.status), "plain"];
   const symptom = incident ? [...incident.evidence].sort((a, b) => b.nats - a.nats)[0] : null;
+  const charted = symptom && symptom.direction !== "silent" && one.about !== "brake"; // silence has no chart
   return h(
     "article.card.ask",
     { class: `is-${tone}`, dataset: { key: one.id, row: "", opens: approvalPage(one.id) }, tabindex: "-1", id: one.id, "aria-labelledby": `${one.id}-title` },
@@ -164,7 +165,7 @@ export function approvalCard(one, buttons = []) {
     h(
       "div.duo",
       {},
-      incident ? h("section", {}, h("h3", {}, "Why we believe it"), symptom && one.about !== "brake" ? spark(incident.agents[0] ?? one.subject, symptom) : null, evidence({ evidence: [...incident.evidence].sort((a, b) => b.nats - a.nats).slice(0, 3) }, { brief: true }), symptom?.onset_at ? h("p.small", {}, "first symptom ", time(symptom.onset_at)) : null) : null,
+      incident ? h("section", {}, h("h3", {}, "Why we believe it"), charted ? spark(incident.agents[0] ?? one.subject, symptom) : null, evidence({ evidence: [...incident.evidence].sort((a, b) => b.nats - a.nats).slice(0, 3) }, { brief: true }), symptom?.onset_at ? h("p.small", {}, "first symptom ", time(symptom.onset_at)) : null) : null,
       h("section", {}, h("h3", {}, DONE_TITLE[one.status] ?? "What would be done"), one.plan ? steps(one.plan) : h("p", {}, `Containment: ${one.level}`), h("h3", {}, one.decided_by ? "How far it reached" : "How far it reaches"), h("p", {}, blast(one)), h("h3", {}, one.status === "pending" ? "Why you are asked" : "Why a person was asked"), h("p", {}, one.rule_why ? [one.rule_why, ": "] : "", h("a", { href: stay(`/policy#${one.rule}`) }, h("code", {}, one.rule)))),
     ),
     incident ? h("details", { dataset: { key: "more" } }, h("summary", {}, "Everything known"), diagnosis(incident), evidence(incident), h("p.quiet", {}, "Plan ", copyable(one.plan_hash.slice(0, 16)))) : h("p.quiet", {}, "Plan ", copyable(one.plan_hash.slice(0, 16))),

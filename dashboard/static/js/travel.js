@@ -2,7 +2,7 @@
 import { h, fill } from "./dom.js";
 import { get } from "./api.js";
 import { time } from "./format.js";
-import { at, run, setQuery } from "./moment.js";
+import { at, run, setQuery, twin } from "./moment.js";
 import { momentChanged, on } from "./stream.js";
 import { severityTone } from "./words.js";
 
@@ -13,7 +13,9 @@ export async function timeTravel(into, again) {
   if (!times || times.first_us === times.last_us) return;
   const shown = h("output", { for: "moment" });
   const slider = h("input", { id: "moment", type: "range", min: times.first_us, max: times.last_us, step: 1000000, "aria-label": "Moment of the run" });
-  const place = () => (at().startsWith("t") ? Number(at().slice(1)) : times.last_us);
+  // a moment that is named by an event is where that event happened
+  const named = at() && !at().startsWith("t") ? await get(twin("/api/stats")).catch(() => null) : null;
+  const place = () => (at().startsWith("t") ? Number(at().slice(1)) : at() && named ? Date.parse(named.at) * 1000 : times.last_us);
   const marks = times.marks.map((one) => ({ ...one, at_us: Date.parse(one.at) * 1000 }));
   const tell = () => {
     slider.setAttribute("aria-valuetext", new Date(Number(slider.value) / 1000).toLocaleString());

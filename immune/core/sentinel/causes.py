@@ -20,6 +20,7 @@ from immune.core.sentinel.arena import Arena
 from immune.core.sentinel.cohorts import CLIP, MEMORY_SD
 from immune.core.sentinel.eprocess import ROWS
 from immune.core.sentinel.facts import FACTS
+from immune.core.sentinel.one_hand import Symptom
 from immune.core.sentinel.quiet import Quiet
 
 US = 1_000_000
@@ -53,7 +54,7 @@ FOLLOWS = {
 CHANGEABLE = ("model", "version", "prompt_hash")
 """What somebody changes on purpose: agents that behave otherwise and have this in common were changed."""
 LISTED_PER = 5.0
-"""A member is listed from `HOT_NATS` and ln(members / `LISTED_PER`) nats on: the more there are, the more show a little by chance."""
+"""A member is listed from `HOT_NATS` and ln(members x symptoms / `LISTED_PER`) nats on: the more there are, the more show a little by chance."""
 GONE = 0.3
 """Mean surprise of the last samples below which a symptom is over."""
 STRONGER = 0.7
@@ -64,8 +65,6 @@ EXPECTED = math.log(6.0)
 Index = NDArray[np.intp]
 TakenOver = tuple[tuple[int, ...], str, str]
 """(agents, key of the cause, ``announced`` or ``lasting``)."""
-Symptom = tuple[int, int]
-"""(sign, stream), sign 0 up, 1 down."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -177,8 +176,8 @@ class Causes:
         if field_name in CHANGEABLE:
             return True
         if self.from_outside(*symptom):
-            return one_hand.outage(arena, field_name, members, symptom[1], chosen)
-        return one_hand.change(arena, symptom[1], chosen, self._sized)
+            return one_hand.outage(arena, field_name, members, symptom, chosen)
+        return one_hand.change(arena, symptom, chosen, self._sized)
 
     def follow(self, arena: Arena, now_us: int) -> None:
         """Who shows what each cause explains now; which are over, and which have become normal."""
@@ -246,7 +245,7 @@ class Causes:
     def _showing(self, arena: Arena, cause: Cause, moving: set[int]) -> set[int]:
         """Those of these agents whose own evidence is more than what some of so many show by chance."""
         agents = np.array(sorted(moving - cause.shown), dtype=np.intp)
-        bar = standing.HOT_NATS + math.log(max(1.0, cause.members / LISTED_PER))
+        bar = standing.HOT_NATS + math.log(max(1.0, cause.members * len(cause.symptoms) / LISTED_PER))
         strong = np.zeros(len(agents), dtype=np.bool_)
         for sign, stream in cause.symptoms:
             strong |= stream_nats(arena, sign, stream, agents) >= bar

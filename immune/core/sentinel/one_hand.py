@@ -17,6 +17,7 @@ US = 1_000_000
 MANY = 5
 AT_ONCE_US = 20 * US
 """Onsets of agents that were changed together lie this close."""
+BEFORE_US = 120 * US
 HIT_AT_ONCE_US = 8 * US
 """Onsets of agents that something outside hit at one time; an error shows with the first call that fails."""
 ALIKE = 0.4
@@ -32,22 +33,25 @@ SIZED = ("cost_usd", "input_tokens", "output_tokens", "context_tokens", "tool_ca
 """How far out a change of behaviour is, is read off these."""
 
 Index = NDArray[np.intp]
+Symptom = tuple[int, int]
+"""(sign, stream), sign 0 up, 1 down."""
 
 
-def outage(arena: Arena, field: str, members: int, stream: int, agents: Index) -> bool:
+def outage(arena: Arena, field: str, members: int, symptom: Symptom, agents: Index) -> bool:
     """Whether something outside hit these agents of a cohort of so many `members`.
 
     Many, nearly all of it (a type is no place), or a few at once and alike.
     """
+    stream = symptom[1]
     whole = field != "type" and len(agents) >= NEARLY_ALL * members
     if len(agents) >= MANY or whole:
         return True
-    return len(agents) >= FEW_SHARE * members and _apart_us(arena, stream, agents) <= HIT_AT_ONCE_US and _alike(arena, stream, agents)
+    return len(agents) >= FEW_SHARE * members and _apart_us(arena, symptom, agents) <= HIT_AT_ONCE_US and _alike(arena, stream, agents)
 
 
-def change(arena: Arena, stream: int, agents: Index, sized: Index) -> bool:
+def change(arena: Arena, symptom: Symptom, agents: Index, sized: Index) -> bool:
     """Whether one change made these agents work otherwise: at once or many; a few, or one after the other, no further than anyone would mean."""
-    many, at_once = len(agents) >= MANY, _apart_us(arena, stream, agents) <= AT_ONCE_US
+    many, at_once = len(agents) >= MANY, _apart_us(arena, symptom, agents) <= AT_ONCE_US
     return (at_once and many) or ((at_once or many) and _furthest(arena, agents, sized) <= FAR)
 
 
@@ -70,9 +74,13 @@ def sizes(arena: Arena, rows: Index, agents: Index) -> NDArray[np.float64]:
     return size
 
 
-def _apart_us(arena: Arena, stream: int, agents: Index) -> int:
-    onset = arena["onset"][stream, agents]
-    first, last = np.quantile(onset, (0.1, 0.9)) if len(agents) >= MANY else (onset.min(), onset.max())
+def _apart_us(arena: Arena, symptom: Symptom, agents: Index) -> int:
+    """How far apart these agents began, beside those that began up to `BEFORE_US` earlier: the last of a row of sick agents are no group."""
+    sign, stream = symptom
+    onset = arena["onset"][stream, : arena.size]
+    earlier = arena["hot"][sign, stream, : arena.size] & (onset >= onset[agents].min() - BEFORE_US)
+    began = onset[np.union1d(agents, np.flatnonzero(earlier))]
+    first, last = np.quantile(began, (0.1, 0.9)) if len(began) >= MANY else (began.min(), began.max())
     return int(last - first)
 
 

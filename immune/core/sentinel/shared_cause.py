@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from immune.core.sentinel import one_hand
 from immune.core.sentinel.arena import Arena
-from immune.core.sentinel.causes import NEVER_US, TOGETHER_US, US, Cause, Causes, Index, Symptom, stream_nats
+from immune.core.sentinel.causes import NEVER_US, TOGETHER_US, US, Cause, Causes, Index, stream_nats
 from immune.core.sentinel.cohorts import FIELDS, FLEET, MEMBERS_AT_LEAST, VOTES_FROM, Cohorts
+from immune.core.sentinel.one_hand import Symptom
 
 ALIVE_US = 120 * US
 WINDOW = 60.0

@@ -3,7 +3,7 @@ import { get, post, Problem } from "../api.js";
 import { askFor, toast } from "../dialogs.js";
 import { planButtons } from "../deciding.js";
 import { livePage, empty, failure, titled } from "../page.js";
-import { age, copyable, inAnHour, words } from "../format.js";
+import { copyable, inAnHour, seen, words } from "../format.js";
 import { agentAct, agentTwin, here, ownId } from "../moment.js";
 import { acting, action, diagnosis, evidence, stats, incidentLink, plan, timelineItem } from "../parts.js";
 import { drawCharts } from "../charts.js";
@@ -48,7 +48,7 @@ function draw(found) {
   fill($("#agent-head"), h("div.hero", {}, h("h1", {}, one.id, " ", state(one.state)), one.severity ? severity(one.severity) : null), stats(
     ["Type", one.type || "–"], ["Service", one.service || "–"], ["Severity", one.severity ? one.severity.toFixed(1) : "0"],
     ["Containment", one.desired === one.observed ? one.observed : h("strong.tone-bad", {}, `NOT ${one.desired}: ${one.observed} is in force`)],
-    ["Last seen", age(one.last_seen)], ["Incident", incidentLink(one.incident) ?? "none open"],
+    ["Last seen", seen(one)], ["Incident", incidentLink(one.incident) ?? "none open"],
     found.learning.learning ? ["Baseline", `${found.learning.samples ?? "?"} of ${found.learning.needed}`] : null,
     ["Id", copyable(one.id)], found.grafana ? ["Grafana", h("a", { id: "grafana", href: found.grafana, rel: "noreferrer" }, "same window")] : null,
   ));

@@ -2,9 +2,9 @@
 import { $, fill, h } from "../dom.js";
 import { get } from "../api.js";
 import { livePage, empty } from "../page.js";
-import { age, left, time, words } from "../format.js";
+import { left, seen, time, words } from "../format.js";
 import { filterOf } from "../filter.js";
-import { agentPage, at, eventPage, incidentPage, run, stay, here, setQuery, twin } from "../moment.js";
+import { agentPage, at, eventPage, incidentPage, isPast, run, stay, here, setQuery, twin } from "../moment.js";
 import { agentLink, incidentLink, table } from "../parts.js";
 import { on } from "../stream.js";
 import { timeTravel } from "../travel.js";
@@ -43,7 +43,7 @@ const COLUMNS = [
   { head: "Tier", narrow: true, figure: true, cell: (row) => row.tier ?? "–" },
   { head: "Doing", narrow: true, cell: (row) => [row.plan === "none" ? "" : row.plan.replaceAll("_", " "), row.desired !== row.observed ? h("span.tone-bad", {}, ` NOT ${row.desired}`) : ""] },
   { head: "Incident", narrow: true, cell: (row) => incidentLink(row.incident) ?? "–" },
-  { head: "Last seen", cell: (row) => age(row.last_seen) },
+  { head: "Last seen", cell: seen },
 ];
 
 const RANK = Object.fromEntries(ORDER.map((word, place) => [word, place]));
@@ -129,7 +129,7 @@ function tile(row) {
     h("div", {}, h("a.name", { href: agentPage(row.id) }, row.id), h("div.kind", {}, [row.type, row.service].filter(Boolean).join(" · ") || "no type yet")),
     h("div.number", { class: row.severity ? `tone-${worry}` : "quiet" }, row.severity ? row.severity.toFixed(1) : "0", h("small", {}, "severity")),
     row.severity ? h("progress", { class: `tone-${worry}`, max: 10, value: row.severity, "aria-hidden": "true" }) : null,
-    h("div.more", {}, h("span", { class: `tone-${tone}` }, row.state, h("span", { class: row.tier === null ? "quiet" : null }, `, tier ${row.tier ?? "–"}`)), doing(row), incidentLink(row.incident), h("span.quiet", {}, row.last_seen ? ["seen ", age(row.last_seen)] : "not seen yet")),
+    h("div.more", {}, h("span", { class: `tone-${tone}` }, row.state, h("span", { class: row.tier === null ? "quiet" : null }, `, tier ${row.tier ?? "–"}`)), doing(row), incidentLink(row.incident), h("span.quiet", {}, row.last_seen || row.health !== "learning" ? ["seen ", seen(row)] : "not seen yet")),
   );
 }
 
@@ -156,7 +156,7 @@ function drawSummary() {
     $("#summary"),
     h("span.sign", { class: `tone-${tone}`, "aria-hidden": "true" }, SIGNS[tone]),
     h("div", {}, say(parts.length ? `${parts.join(", ")}.` : rows.length ? `${quietly}.` : "No agents yet."), stats && rows.length ? h("p", {}, `${several(stats.incidents.total, "incident", "incidents") ?? "no incidents"} so far, ${stats.plans.verified} of ${stats.plans.total} plans verified`, stats.approvals.next_expiry_at && waiting ? [", next answer due: ", left(stats.approvals.next_expiry_at)] : "", stats.source ? `. ${stats.source}` : "") : null),
-    waiting ? h("a.button.primary.go", { href: stay("/approvals"), dataset: { key: "go" } }, "Decide now") : null,
+    waiting && !isPast() ? h("a.button.primary.go", { href: stay("/approvals"), dataset: { key: "go" } }, "Decide now") : null,
   );
   $("#summary").className = `summary is-${tone}`;
 }
