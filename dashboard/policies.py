@@ -14,6 +14,8 @@ from immune.core.policy import Policy
 from immune.core.policy_file import policy_keys, read_policy
 from immune.infections import CATALOGUE
 
+POLICIES_KEPT = 32
+
 
 def policy_of(site: Site, projection: Projection) -> tuple[Policy, str]:
     """(the policy in force at that moment, its text). The defaults where no run has begun."""
@@ -24,6 +26,8 @@ def policy_of(site: Site, projection: Projection) -> tuple[Policy, str]:
     found = (read_policy(text) if text else Policy(), text)
     if version:
         site.policies[version] = found
+        while len(site.policies) > POLICIES_KEPT:
+            site.policies.popitem(last=False)
     return found
 
 

@@ -42,6 +42,8 @@ class Sessions:
     def __init__(self, data_dir: Path, clock: Clock) -> None:
         self.path = data_dir / SESSIONS_FILE
         self.clock = clock
+        self.evicted = 0
+        """Sessions that made room for others before their time was over."""
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = self._read()
 
@@ -55,8 +57,12 @@ class Sessions:
             self._sessions[session.digest] = session
             while len(self._sessions) > SESSIONS_MAX:
                 self._sessions.pop(next(iter(self._sessions)))
+                self.evicted += 1
             self._write()
         return secret, session
+
+    def __len__(self) -> int:
+        return len(self._sessions)
 
     def find(self, secret: str) -> Session | None:
         """The session of a cookie; None when there is none, or it is over."""

@@ -27,9 +27,13 @@ class Shelf:
     """At most `KEPT_MAX` answers, the newest version of each. Who asks while one is being made waits for it."""
 
     def __init__(self) -> None:
+        self.evicted = 0
         self._sheets: OrderedDict[str, Sheet] = OrderedDict()
         self._making: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return max(len(self._sheets), len(self._making))
 
     def get(self, name: str, version: str, make: Callable[[], bytes]) -> Sheet:
         """The answer of this name in this version."""
@@ -42,12 +46,18 @@ class Shelf:
             known = self._sheets.get(name)
             if known is not None and known.version == version:
                 return known
-            sheet = sheet_of(make(), version)
+            try:
+                sheet = sheet_of(make(), version)
+            except BaseException:
+                with self._lock:
+                    self._making.pop(name, None)  # nothing is kept of what could not be made
+                raise
             with self._lock:
                 self._sheets[name] = sheet
                 self._sheets.move_to_end(name)
                 while len(self._sheets) > KEPT_MAX:
                     gone, _ = self._sheets.popitem(last=False)
+                    self.evicted += 1
                     self._making.pop(gone, None)
             return sheet
 

@@ -81,8 +81,8 @@ class Site:
     started_us: int = 0
     closing: threading.Event = field(default_factory=threading.Event)
     streams: threading.Semaphore = field(default_factory=lambda: threading.BoundedSemaphore(STREAMS_MAX))
-    policies: dict[str, tuple[Policy, str]] = field(default_factory=dict)
-    """Policies by version, as far as somebody looked at them."""
+    policies: OrderedDict[str, tuple[Policy, str]] = field(default_factory=OrderedDict)
+    """Policies by version, as far as somebody looked at them; the newest looked at."""
     _others: OrderedDict[str, tuple[RunState, History]] = field(default_factory=OrderedDict)
     _others_lock: threading.Lock = field(default_factory=threading.Lock)
 

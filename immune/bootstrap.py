@@ -115,7 +115,8 @@ def build_engine(
         desk=desk,
         rules=rules_for(policy),
         period_us=period_us,
-        holder=f"{socket.gethostname()} pid {os.getpid()}",
+        # in a container every daemon is the same process of the same host: the rest tells its lives apart
+        holder=f"{socket.gethostname()} pid {os.getpid()} {secrets.token_hex(4)}",
         source=source,
         connectors=connectors,
         keep=keep,

@@ -365,7 +365,14 @@ def _surroundings(parts: Parts) -> dict[str, object]:
     children = parts.supervisor.children() if parts.supervisor is not None else []
     return {
         "children": [
-            {"name": one.name, "status": one.status, "failures": one.failures, "last_error": one.last_error, "since": iso(one.since_us)}
+            {
+                "name": one.name,
+                "status": one.status,
+                "failures": one.failures,
+                "last_error": one.last_error,
+                "since": iso(one.since_us),
+                "next_start": iso(one.next_start_us) if one.status == "waiting" else None,
+            }
             for one in children
         ],
         "companions": {companion.name: dict(companion.health()) for companion in parts.companions},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,11 +17,12 @@ from immune.api.server import Server, serve
 from immune.bootstrap import Stores, build_engine
 from immune.connectors.gate import GateConnector
 from immune.core import events as ev
+from immune.core.acts import ApprovalClosed, CommandRefused
 from immune.core.decision import Decision, Docket
 from immune.core.events import Draft
 from immune.core.healing import next_rung
 from immune.core.planning import propose
-from immune.core.policy import ApprovalsPolicy, LimitsPolicy, Policy
+from immune.core.policy import ApprovalsPolicy, DetectionPolicy, LimitsPolicy, Policy
 from immune.core.vitals import AgentIdentity
 from immune.reports import documents
 from immune.reports.explain import explain
@@ -39,6 +40,7 @@ ROLES = {"p1": "approver", "p2": "approver", "p3": "approver", "p4": "approver",
 ABUSES = (
     "expired",
     "altered plan",
+    "another request's plan",
     "plan of another run",
     "replayed after a rejection",
     "replayed after a grant",
@@ -51,6 +53,23 @@ ABUSES = (
     "unknown token",
     "expired while it was granted",
 )
+
+REFUSED = {
+    "expired": ("p1", 410),
+    "altered plan": ("p1", 412),
+    "another request's plan": ("p1", 412),
+    "plan of another run": ("p1", 412),
+    "replayed after a rejection": ("p2", 409),
+    "replayed after a grant": ("p1", 409),
+    "the requester himself": ("p1", 403),
+    "role lost before the decision": ("p4", 403),
+    "agent's own token": ("ag", 403),
+    "operator": ("op", 403),
+    "viewer": ("vi", 403),
+}
+"""Whose attempt is refused, and with which status; the journal must hold exactly that."""
+CLOSED = {"role lost before the start": "withdrawn", "expired while it was granted": "expired"}
+"""A yes that was valid when it was said: what becomes of the request."""
 
 
 class HandClock:
@@ -145,7 +164,9 @@ class Office:
 async def office(folder: Path, *, run_id: str = "run-1") -> AsyncIterator[Office]:
     """A daemon for as long as the block lasts."""
     limits = LimitsPolicy(requests_per_s=1e6, enrolments_at_once=100_000, enrolments_per_s=1e6)
-    policy = Policy(mode="act", approvals=ApprovalsPolicy(undo_window_s=2.0, expire_after_s=EXPIRE_S), limits=limits)
+    # incidents stay open for longer than a request lives: a yes that comes to nothing must have come to nothing by what is looked at
+    detection = DetectionPolicy(close_after_s=2 * EXPIRE_S)
+    policy = Policy(mode="act", detection=detection, approvals=ApprovalsPolicy(undo_window_s=2.0, expire_after_s=EXPIRE_S), limits=limits)
     clock = HandClock()
     inbox, gate, store = IngestSource(policy.limits), GateConnector(), TokenStore(folder)
     stores = Stores(journal=MemoryJournal(), telemetry=MemoryTelemetry())
@@ -212,30 +233,33 @@ async def _race(here: Office, found: Verdicts, people: int) -> None:
 async def abuses(folder: Path, count: int) -> Verdicts:
     """So many attempts to get something done without a valid yes; none may lead to a start, each must be on record."""
     found = Verdicts()
+    (elsewhere := folder / "another").mkdir(exist_ok=True)
     while sum(found.abuses.values()) < count:
-        async with office(folder) as here:
+        async with office(folder) as here, office(elsewhere, run_id="run-2") as there:
             for _ in range(min(PER_DAEMON, count - sum(found.abuses.values()))):
                 how = ABUSES[sum(found.abuses.values()) % len(ABUSES)]
-                await _abuse(here, how, found)
+                await _abuse(here, there, how, found)
                 found.abuses[how] += 1
                 here.clock.at_us += 60 * US
     return found
 
 
-async def _abuse(here: Office, how: str, found: Verdicts) -> None:
+async def _abuse(here: Office, there: Office, how: str, found: Verdicts) -> None:
     request = here.request(actor="person:p1" if how == "the requester himself" else ev.SYSTEM)
-    before = here.engine.state.seq
-    on_record = True
+    before, failed = here.engine.state.seq, here.api.context.doorman.failed
     match how:
         case "expired":
             here.clock.at_us += round((EXPIRE_S + 1) * US)
             await here.decide("p1", request)
         case "altered plan":
             await here.decide("p1", request, plan_hash="0" * 64)
-        case "plan of another run":
+        case "another request's plan":
             other = here.request()
-            before = here.engine.state.seq
             await here.decide("p1", request, plan_hash=other["plan_hash"])
+        case "plan of another run":
+            there.made = here.made - 1
+            twin = there.request()  # the same agent, incident, steps and policy
+            await here.decide("p1", request, plan_hash=twin["plan_hash"])
         case "replayed after a rejection":
             await here.decide("p1", request, "reject")
             await here.decide("p2", request)
@@ -263,7 +287,6 @@ async def _abuse(here: Office, how: str, found: Verdicts) -> None:
             await here.decide({"agent's own token": "ag", "operator": "op", "viewer": "vi"}[how], request)
         case "unknown token":
             await here.decide("nobody", request)
-            on_record = False  # nobody is nobody: such attempts are counted and slowed down, not written by whoever makes them up
         case _:
             await here.decide("p1", request)
             here.clock.at_us += round((EXPIRE_S + 100) * US)
@@ -273,5 +296,14 @@ async def _abuse(here: Office, how: str, found: Verdicts) -> None:
     started = here.engine.state.plans[request["plan"]].started_at_us if request["plan"] in here.engine.state.plans else 0
     if started:
         found.executed.append(f"{how}: {request['plan']}")
-    refused = {"command_refused", "approval_closed"}
-    found.not_on_record += on_record and not any(envelope.kind in refused for envelope in events)
+    found.not_on_record += not _on_record(how, request, events, here.api.context.doorman.failed - failed)
+
+
+def _on_record(how: str, request: dict[str, str], events: Sequence[ev.Envelope], failed: int) -> bool:
+    told = [(envelope.actor.partition(":")[2], envelope.event()) for envelope in events]
+    if how in REFUSED:
+        who, status = REFUSED[how]
+        return any(isinstance(e, CommandRefused) and (by, e.status, e.target) == (who, status, request["id"]) for by, e in told)
+    if how in CLOSED:
+        return any(isinstance(e, ApprovalClosed) and (e.request_id, e.outcome) == (request["id"], CLOSED[how]) for _, e in told)
+    return failed == 1  # nobody is nobody: such attempts are counted and slowed down, not written by whoever makes them up

@@ -46,6 +46,12 @@ def metrics(ask: Ask) -> Response:
         ("immune_dashboard_streams", "gauge", "Open live streams.", counters.streams),
         ("immune_dashboard_streams_refused_total", "counter", "Live streams refused because there were too many.", counters.streams_refused),
         ("immune_dashboard_seq", "gauge", "The newest event of the journal that was read.", site.projection.state.seq),
+        ("immune_dashboard_sessions", "gauge", "Sessions that are kept.", len(site.sessions)),
+        ("immune_dashboard_sessions_evicted_total", "counter", "Sessions that ended early because there were too many.", site.sessions.evicted),
+        ("immune_dashboard_answers_kept", "gauge", "Finished answers on the shelf.", len(site.shelf)),
+        ("immune_dashboard_answers_evicted_total", "counter", "Finished answers that made room for others.", site.shelf.evicted),
+        ("immune_dashboard_addresses", "gauge", "Addresses whose failed attempts are remembered.", len(site.tries)),
+        ("immune_dashboard_addresses_forgotten_total", "counter", "Such addresses that made room for others.", site.tries.forgotten),
         (
             "immune_dashboard_followed_age_seconds",
             "gauge",

@@ -47,10 +47,15 @@ class Doorman:
                 403, "another origin asks for this change", field="Origin", value=origin, way_out="use the command line or the dashboard"
             )
 
+    def still(self, request: web.Request) -> Principal | None:
+        """Whose token a request bears, with the role of this moment; None once it is worth nothing any more."""
+        token = _token_of(request)
+        return self.keys.find(token) if token else None
+
     def admit(self, request: web.Request, now_us: int) -> Principal:
         """Who asks. 401 without a valid token, 429 after too many tries from one address."""
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        principal = self.keys.find(token.strip()) if scheme.lower() == "bearer" and token else None
+        token = _token_of(request)
+        principal = self.still(request)
         if principal is None:
             self.failed += 1
             # only who fails is slowed down: one stale token on this machine must not lock the others out
@@ -60,6 +65,11 @@ class Doorman:
             way_out = "send `Authorization: Bearer TOKEN`; the admin's token is in the data directory"
             raise ProblemError(401, what, field="Authorization", way_out=way_out, headers={"WWW-Authenticate": 'Bearer realm="immune"'})
         return principal
+
+
+def _token_of(request: web.Request) -> str:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def host_name(host: str) -> str:

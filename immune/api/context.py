@@ -56,6 +56,8 @@ class Context:
     counters: ApiCounters = field(default_factory=ApiCounters)
     receipts: OrderedDict[str, tuple[str, Document]] = field(default_factory=OrderedDict)
     """Answers to ingest requests with an idempotency key, and to OTLP exports; in memory, the newest few thousand."""
+    under_way: set[str] = field(default_factory=set)
+    """Keys of requests with samples that are being taken at this moment: one that comes again meanwhile has to wait."""
     login: Login | None = None
     """Where people log in; None where nobody does."""
     surroundings: Callable[[], Mapping[str, Any]] = dict

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from aiohttp import web
 
@@ -35,8 +36,10 @@ async def take_vitals(call: Call) -> web.StreamResponse:
     check_speaks_for_itself(call, rows)
     if len(rows) > call.context.inbox.room:
         raise ProblemError(503, "the queue of samples is full", way_out="send them again after the next tick", headers={"Retry-After": "1"})
-    document = await offer_rows(call, rows)
-    if slot is not None:
+    if slot is None:
+        return json_response(await offer_rows(call, rows), status=202)
+    with taken_once(call, slot):
+        document = await offer_rows(call, rows)
         keep_receipt(call, slot, document)
     return json_response(document, status=202)
 
@@ -56,6 +59,19 @@ async def offer_rows(call: Call, rows: Sequence[object]) -> Document:
     if refused > len(shown):
         document["rejected_not_shown"] = refused - len(shown)
     return document
+
+
+@contextmanager
+def taken_once(call: Call, slot: Slot) -> Iterator[None]:
+    """Samples are taken a slice at a time: 503 for the same request again before it has its receipt, or they would count twice."""
+    under_way = call.context.under_way
+    if slot.key in under_way:
+        raise ProblemError(503, "this request is being taken at this moment", way_out="ask again for its answer", headers={"Retry-After": "1"})
+    under_way.add(slot.key)
+    try:
+        yield
+    finally:
+        under_way.discard(slot.key)
 
 
 def receipt_of(call: Call, slot: Slot) -> Document | None:

@@ -15,7 +15,7 @@ from immune.api.routing import READERS, Call, Route
 from immune.api.seams import Document
 from immune.api.stream import BUFFERED
 from immune.core.events import iso
-from immune.ports import Bound
+from immune.ports import Bound, Bounded
 
 US = 1_000_000
 NEARLY_FULL = 0.9
@@ -100,6 +100,8 @@ def _of_login(desk: Desk) -> Iterable[Bound]:
     yield Bound(name="login.waiting", size=desk.waiting, limit=WAITING_MAX)
     for name, buckets in (("names", desk.by_name), ("addresses", desk.by_address)):
         yield Bound(name=f"login.buckets_of_{name}", size=len(buckets), limit=buckets.limit, lost=buckets.forgotten)
+    if isinstance(desk.people, Bounded):
+        yield from desk.people.bounds()
 
 
 def _troubles(context: Context, around: Mapping[str, object], bounds: Sequence[Bound], age_s: float) -> list[str]:

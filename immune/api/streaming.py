@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -12,7 +13,10 @@ from immune.api.stream import HEARTBEAT_S, STUCK_S, Stream, frame
 
 
 async def follow(call: Call) -> web.StreamResponse:
-    """Every event after `Last-Event-ID` (or ``?after=``), from now on without either. 503 with too many listeners."""
+    """Every event after `Last-Event-ID` (or ``?after=``), from now on without either. 503 with too many listeners.
+
+    It ends, before the next event, once its token is revoked or its session over.
+    """
     stream = call.context.stream
     after = _start(call)
     if stream.clients >= call.context.limits.stream_clients:
@@ -24,7 +28,7 @@ async def follow(call: Call) -> web.StreamResponse:
     stream.clients += 1
     try:
         await response.prepare(call.request)
-        await _pass_on(stream, response, after)
+        await _pass_on(stream, response, after, lambda: _may_listen(call))
     except TimeoutError:
         stream.dropped += 1
         if call.request.transport is not None:
@@ -36,9 +40,15 @@ async def follow(call: Call) -> web.StreamResponse:
     return response
 
 
-async def _pass_on(stream: Stream, response: web.StreamResponse, after: int) -> None:
+def _may_listen(call: Call) -> bool:
+    """Whether who listens still may: a stream outlives the token or the session that began it."""
+    who = call.context.doorman.still(call.request)
+    return who is not None and who.role in READERS
+
+
+async def _pass_on(stream: Stream, response: web.StreamResponse, after: int, may_listen: Callable[[], bool]) -> None:
     await _write(response, b"retry: 2000\n\n")
-    while not stream.closing:
+    while not stream.closing and may_listen():
         page = stream.page(after)
         if page:
             after = page[-1].seq

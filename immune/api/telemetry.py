@@ -8,7 +8,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from immune.api.idempotency import slot_of_body
-from immune.api.ingesting import REPLAYED, check_speaks_for_itself, keep_receipt, offer_rows, receipt_of
+from immune.api.ingesting import REPLAYED, check_speaks_for_itself, keep_receipt, offer_rows, receipt_of, taken_once
 from immune.api.problems import ProblemError
 from immune.api.routing import REPORTERS, Call, Route
 from immune.api.seams import Document, Otlp, Signal
@@ -44,11 +44,12 @@ async def _take(call: Call, signal: Signal) -> web.StreamResponse:
         raise _full()
     agent = call.principal.name if call.principal.role == "agent" else ""
     check_speaks_for_itself(call, [{"agent": named} for named in export.agents(agent)])
-    rows = export.rows(agent)
-    told = await offer_rows(call, rows)
-    refused = len(rows) - told["accepted"] + export.bad
-    document: Document = {"refused": refused, "why": _why(told["rejected"], export.bad)}
-    keep_receipt(call, slot, document)
+    with taken_once(call, slot):
+        rows = export.rows(agent)
+        told = await offer_rows(call, rows)
+        refused = len(rows) - told["accepted"] + export.bad
+        document: Document = {"refused": refused, "why": _why(told["rejected"], export.bad)}
+        keep_receipt(call, slot, document)
     return _answer(call, signal, document)
 
 

@@ -36,10 +36,15 @@ def _show(found: dict[str, Any]) -> None:
         f"{fleet['approvals_waiting']} requests wait for a person",
         markup=False,
     )
-    children = [(one["name"], one["status"], one["failures"], one["last_error"]) for one in found["children"]]
+    children = [(one["name"], _doing(one), one["failures"], one["last_error"]) for one in found["children"]]
     table("\nchildren", ("name", "status", "failures", "last error"), children, "no children yet")
     for name, health in sorted(found["companions"].items()):
         told = ", ".join(f"{key} {value}" for key, value in health.items() if key != "trouble" and value != "")
         out.print(f"{name}: {health.get('trouble') or 'well'} ({told})", markup=False)
     bounds = [(one["name"], one["size"], one["limit"] or "none", one["lost"]) for one in found["bounds"] if one["size"] or one["lost"]]
     table("\nhow full", ("what", "size", "limit", "lost"), bounds, "everything is empty")
+
+
+def _doing(child: dict[str, Any]) -> str:
+    """A child that died waits longer each time: until when."""
+    return f"{child['status']} until {child['next_start']}" if child.get("next_start") else str(child["status"])

@@ -127,7 +127,7 @@ def _way(tables: Tables, entry: Mapping[str, Any], where: tuple[str, ...], clock
     timeout_s = float(entry.get("timeout_s", 10.0))
     match entry["kind"]:
         case "apprise":
-            return AppriseWay(url, timeout_s)
+            return AppriseWay(url, timeout_s, private=entry.get("allow_private", False), loopback=entry.get("allow_loopback", False))
         case "webhook":
             secret = tables.secret(entry, where) if {"secret_env", "secret_file"} & set(entry) else b""
             target = WebhookTarget(

@@ -398,7 +398,15 @@ class Engine:
         self.state = fold(self.state, envelopes)
         self._unpublished += envelopes
         self.mirror.sync(self.state, {agent_id for envelope in envelopes for agent_id in self._touched(envelope)})
+        self._hold_newcomers([envelope.subject for envelope in envelopes if envelope.kind == "agent_enrolled"])
         return envelopes
+
+    def _hold_newcomers(self, agent_ids: Sequence[str]) -> None:
+        """Whoever comes while the fleet or its service is contained is contained from the start, whichever way they came."""
+        for agent_id in agent_ids:
+            level = self.state.agents[agent_id].desired
+            if level != "none":
+                self._run(Enforce(agent_id=agent_id, level=level))
 
     def _touched(self, envelope: Envelope) -> tuple[str, ...]:
         event = envelope.event() if envelope.kind in ("contained", "released") else None
@@ -470,10 +478,6 @@ class Engine:
             for n, who in enumerate(fresh)
         ]
         self._append(events)
-        for who in fresh:
-            level = self.state.agents[who.agent_id].desired
-            if level != "none":
-                self._run(Enforce(agent_id=who.agent_id, level=level))
 
     def count_rejected(self, rejected: Mapping[str, int]) -> None:
         """Take samples into the account that were turned away, here or by a source, by reason."""

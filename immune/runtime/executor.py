@@ -1,7 +1,7 @@
 """Carries effects out through connectors, with timeout, idempotency key and fencing epoch, and reports what came of it.
 
-Orders about levels are a desired state, so only the newest per agent waits, and an agent gets one order at a time: a slow
-order can never land after a newer one. Steps of plans are few (the policy bounds plans at once). A connector that hangs
+Orders about levels and about tools are a desired state, so only the newest per agent or tool waits, and each gets one order at a
+time: a slow order can never land after a newer one. Steps of plans are few (the policy bounds plans at once). A connector that hangs
 costs its own agent until the timeout, nothing else.
 """
 
@@ -51,6 +51,9 @@ class Executor:
         self._wanted: dict[str, _Order] = {}
         self._under_way: set[str] = set()
         self._workers: set[asyncio.Task[None]] = set()
+        self._tools_wanted: dict[str, bool] = {}
+        self._tools: dict[str, asyncio.Task[None]] = {}
+        """By tool, and apart from the workers: tools that hang must not take their places from agents that are to be contained."""
         self._steps: dict[str, asyncio.Task[None]] = {}
 
     def connector_for(self, agent_id: str) -> Connector | None:
@@ -79,15 +82,23 @@ class Executor:
         self._wake()
 
     def block_tool(self, effect: BlockTool) -> None:
-        """Tell every connector that can take tools away."""
-        for connector in self.connectors:
-            if isinstance(connector, ToolBlocker):
-                self._spawn(self._block(connector, effect))
+        """Tell every connector that can take tools away; a newer order for the same tool replaces a waiting one."""
+        self._tools_wanted[effect.tool] = effect.blocked
+        if effect.tool not in self._tools:
+            self._tools[effect.tool] = asyncio.create_task(self._work_tool(effect.tool))
 
-    async def _block(self, connector: ToolBlocker, effect: BlockTool) -> None:
-        answer = await self._within(LEVEL_TIMEOUT_S, lambda: connector.block_tool(effect.tool, blocked=effect.blocked, epoch=self.epoch))
+    async def _work_tool(self, tool: str) -> None:
+        blockers = [one for one in self.connectors if isinstance(one, ToolBlocker)]
+        try:
+            while (blocked := self._tools_wanted.pop(tool, None)) is not None:
+                await asyncio.gather(*(self._block(one, tool, blocked=blocked) for one in blockers))
+        finally:
+            del self._tools[tool]
+
+    async def _block(self, connector: ToolBlocker, tool: str, *, blocked: bool) -> None:
+        answer = await self._within(LEVEL_TIMEOUT_S, lambda: connector.block_tool(tool, blocked=blocked, epoch=self.epoch))
         if answer.outcome != "succeeded":
-            self._failed(f"tool {effect.tool}", answer.detail)
+            self._failed(f"tool {tool}", answer.detail)
 
     def run_step(self, effect: RunStep) -> None:
         """Start a step, unless the same one is under way."""
@@ -97,9 +108,9 @@ class Executor:
             task.add_done_callback(lambda _: self._steps.pop(effect.key, None))
 
     async def settle(self, timeout_s: float = LEVEL_TIMEOUT_S) -> None:
-        """Wait until no order about levels is under way, or time is up (not for steps, which may take their time)."""
-        if self._workers:
-            await asyncio.wait(self._workers, timeout=timeout_s)
+        """Wait until no order about levels or tools is under way, or time is up (not for steps, which may take their time)."""
+        if orders := [*self._workers, *self._tools.values()]:
+            await asyncio.wait(orders, timeout=timeout_s)
 
     def bounds(self, agents: int) -> Sequence[Bound]:
         """Orders that wait, one an agent at most, and the newest errors."""
@@ -118,19 +129,17 @@ class Executor:
     async def stop(self) -> None:
         """Let go. Steps under way are abandoned; after a restart their outcome is unknown and they are undone."""
         self._wanted.clear()
-        tasks = [*self._workers, *self._steps.values()]
+        self._tools_wanted.clear()
+        tasks = [*self._workers, *self._tools.values(), *self._steps.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _wake(self) -> None:
-        if len(self._workers) < LEVELS_AT_ONCE:
-            self._spawn(self._work_levels())
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._workers.add(task)
-        task.add_done_callback(self._workers.discard)
+        if sum(not worker.done() for worker in self._workers) < LEVELS_AT_ONCE:
+            worker = asyncio.create_task(self._work_levels())
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
 
     async def _work_levels(self) -> None:
         while (agent_id := next((one for one in self._wanted if one not in self._under_way), None)) is not None:

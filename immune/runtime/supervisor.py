@@ -10,6 +10,8 @@ from immune.clock import US, Clock
 
 BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 FORGIVEN_AFTER_S = 300.0
+ERROR_CHARS = 300
+"""So much of an error goes on record: what a child died of may quote whatever it was reading."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +74,10 @@ class Supervisor:
                 self._reset_if_long_ago(name, started_us)
                 delay_s = BACKOFF_S[min(self.failures.get(name, 0), len(BACKOFF_S) - 1)]
                 self.failures[name] = self.failures.get(name, 0) + 1
-                self.report(Failure(child=name, error=f"{type(error).__name__}: {error}", failures=self.failures[name], restart_in_s=delay_s))
+                known.last_error = f"{type(error).__name__}: {error}"[:ERROR_CHARS]
+                self.report(Failure(child=name, error=known.last_error, failures=self.failures[name], restart_in_s=delay_s))
                 again_us = self.clock.now_us() + round(delay_s * US)
                 known.status, known.failures, known.next_start_us = "waiting", known.failures + 1, again_us
-                known.last_error = f"{type(error).__name__}: {error}"[:300]
                 await self.clock.sleep_until_us(again_us)
             else:
                 known.status = "ended"

@@ -80,12 +80,12 @@ class OtlpTranslator:
         self.ignored = 0
         """Spans and points that say nothing of an agent's work."""
         self._turns: Newest[tuple[str, str], Turn] = Newest(TURNS_MAX)
-        self._series: Newest[tuple[object, ...], tuple[int, int, float]] = Newest(SERIES_MAX)
+        self._series: Newest[tuple[str, str, bytes], tuple[int, int, float]] = Newest(SERIES_MAX)
         self._with_spans: Newest[str, None] = Newest(SPEAKERS_MAX)
 
     def bounds(self) -> Sequence[Bound]:
         """How full its three memories are."""
-        kept: tuple[tuple[str, Newest[tuple[str, str], Turn] | Newest[tuple[object, ...], tuple[int, int, float]] | Newest[str, None]], ...] = (
+        kept: tuple[tuple[str, Newest[tuple[str, str], Turn] | Newest[tuple[str, str, bytes], tuple[int, int, float]] | Newest[str, None]], ...] = (
             ("turns", self._turns),
             ("series", self._series),
             ("senders", self._with_spans),
@@ -155,7 +155,7 @@ class OtlpTranslator:
         """How many, and their sum, since the point before of this series."""
         if point.delta:
             return point.count, point.total
-        key = (agent, point.metric, *sorted((name, value) for name, value in point.attributes.items() if isinstance(value, str)))
+        key = (agent, point.metric, point.series)
         before = self._series.get(key)
         self._series.touch(key, (point.start_ns, point.count, point.total))
         if before is not None and before[0] == point.start_ns and point.count >= before[1]:

@@ -6,6 +6,7 @@ it should be is an absent attribute or a bad span, counted; only a document that
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,8 @@ FAILED = 2
 DELTA, CUMULATIVE = 1, 2
 HISTOGRAMS = ("histogram", "exponentialHistogram")
 NS_MAX = 2**63
+COUNT_MAX = 2**64
+"""The wire's own: JSON can say more, and no division survives that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +44,13 @@ class Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One point of a histogram: how many measurements, and their sum, since `start_ns` or (`delta`) since the point before."""
+    """One point of a histogram: how many measurements, and their sum, since `start_ns` or (`delta`) since the point before.
+
+    `series` tells apart what is counted apart: by process, library and every attribute that is one value, those of no concern here too.
+    """
 
     metric: str
+    series: bytes
     start_ns: int
     at_ns: int
     count: int
@@ -121,7 +128,9 @@ def _of_protobuf(signal: Signal, raw: bytes) -> Iterator[Span | Point | None]:
         return
     for group in request.resource_metrics:
         resource = _plain(group.resource.attributes)
+        process = [_bytes(pair) for pair in group.resource.attributes]
         for scope in group.scope_metrics:
+            library = _digest([*process, scope.scope.name.encode(), scope.scope.version.encode()])
             for metric in scope.metrics:
                 kind = metric.WhichOneof("data")
                 if kind not in {"histogram", "exponential_histogram"} or not metric.name.startswith("gen_ai."):
@@ -130,7 +139,12 @@ def _of_protobuf(signal: Signal, raw: bytes) -> Iterator[Span | Point | None]:
                 for point in histogram.data_points:
                     times = point.start_time_unix_nano, point.time_unix_nano
                     numbers = point.count, point.sum, histogram.aggregation_temporality
-                    yield _point(metric.name, times, numbers, _plain(point.attributes), resource)
+                    series = _digest([library, *(_bytes(pair) for pair in point.attributes)])
+                    yield _point(metric.name, series, times, numbers, _plain(point.attributes), resource)
+
+
+def _bytes(message: Any) -> bytes:
+    return bytes(message.SerializeToString(deterministic=True))
 
 
 def _plain(pairs: Any) -> Attributes:
@@ -159,8 +173,12 @@ def _of_json(signal: Signal, raw: bytes) -> Iterator[Span | Point | None]:
     for group in _objects(document.get(outer)):
         resource = _of_pairs(_object(group.get("resource")).get("attributes"))
         for scope in _objects(group.get(middle)):
-            for one in _objects(scope.get(inner)):
-                yield from [_json_span(one, resource)] if signal == "traces" else _json_points(one, resource)
+            if signal == "traces":
+                yield from (_json_span(one, resource) for one in _objects(scope.get(inner)))
+                continue
+            library = _digest([*_json_pairs(group.get("resource")), _plain_json(scope.get("scope"))])
+            for metric in _objects(scope.get(inner)):
+                yield from _json_points(metric, library, resource)
 
 
 def _json_span(span: Mapping[str, Any], resource: Attributes) -> Span | None:
@@ -171,7 +189,18 @@ def _json_span(span: Mapping[str, Any], resource: Attributes) -> Span | None:
     return _span(trace_id if isinstance(trace_id, str) else "", *times, failed, _of_pairs(span.get("attributes")), resource)
 
 
-def _json_points(metric: Mapping[str, Any], resource: Attributes) -> Iterator[Point | None]:
+def _json_pairs(bearer: object) -> list[bytes]:
+    """Attributes of a resource or a point, each by itself: they may come in another order the next time."""
+    pairs = _objects(_object(bearer).get("attributes"))
+    return [_plain_json({"key": pair.get("key")}) + _plain_json(pair.get("value")) for pair in pairs]
+
+
+def _plain_json(given: object) -> bytes:
+    """The scalars of an object, in order of their names; what is nested could be too deep to be written."""
+    return json.dumps({name: value for name, value in _object(given).items() if _is_scalar(value)}, sort_keys=True).encode()
+
+
+def _json_points(metric: Mapping[str, Any], library: bytes, resource: Attributes) -> Iterator[Point | None]:
     name = metric.get("name")
     if not isinstance(name, str) or not name.startswith("gen_ai."):
         return
@@ -187,7 +216,8 @@ def _json_points(metric: Mapping[str, Any], resource: Attributes) -> Iterator[Po
                 float(total) if isinstance(total, int | float) and abs(total) < NS_MAX else 0.0,
                 temporality.get(given, 0) if isinstance(given, str) else _whole(given),
             )
-            yield _point(name, times, numbers, _of_pairs(point.get("attributes")), resource)
+            series = _digest([library, *_json_pairs(point)])
+            yield _point(name, series, times, numbers, _of_pairs(point.get("attributes")), resource)
 
 
 def _of_pairs(pairs: object) -> Attributes:
@@ -231,9 +261,27 @@ def _span(trace_id: str, start_ns: int, end_ns: int, failed: bool, attributes: A
     return Span(trace_id=trace_id[:64], start_ns=start_ns, end_ns=end_ns, failed=failed, attributes=attributes, resource=resource)
 
 
-def _point(metric: str, times: tuple[int, int], numbers: tuple[int, float, int], attributes: Attributes, resource: Attributes) -> Point | None:
+def _point(
+    metric: str, series: bytes, times: tuple[int, int], numbers: tuple[int, float, int], attributes: Attributes, resource: Attributes
+) -> Point | None:
     (start_ns, at_ns), (count, total, temporality) = times, numbers
-    if not (0 <= start_ns <= at_ns < NS_MAX and at_ns and count >= 0) or temporality not in {DELTA, CUMULATIVE} or not math.isfinite(total):
+    if not (0 <= start_ns <= at_ns < NS_MAX and at_ns and 0 <= count < COUNT_MAX):
         return None
-    delta = temporality == DELTA
-    return Point(metric=metric, start_ns=start_ns, at_ns=at_ns, count=count, total=total, delta=delta, attributes=attributes, resource=resource)
+    if temporality not in {DELTA, CUMULATIVE} or not math.isfinite(total):
+        return None
+    return Point(
+        metric=metric,
+        series=series,
+        start_ns=start_ns,
+        at_ns=at_ns,
+        count=count,
+        total=total,
+        delta=temporality == DELTA,
+        attributes=attributes,
+        resource=resource,
+    )
+
+
+def _digest(parts: Sequence[bytes]) -> bytes:
+    """Of parts in any order."""
+    return hashlib.blake2b(b"\x1f".join(sorted(parts)), digest_size=16).digest()

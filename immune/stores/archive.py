@@ -20,7 +20,7 @@ from immune.ports import Journal, RunInfo
 from immune.stores.chain import Row, check_end, envelope_of, follow, row_of
 from immune.stores.journal_sqlite import SqliteJournal
 from immune.stores.lock import WriterLock
-from immune.stores.sqlite import FILE_MODE, make_directory, unavailable
+from immune.stores.sqlite import FILE_MODE, make_directory, sync_directory, unavailable
 from immune.stores.telemetry_sqlite import SqliteTelemetry
 
 FOLDER = "archive"
@@ -33,27 +33,25 @@ def write_archive(journal: Journal, run: RunInfo, path: Path) -> None:
     """Write a run to a new file and check it there; durable when this returns.
 
     Raises InputError for a file that exists, JournalBrokenError for a chain that does not hold, StoreUnavailableError; then
-    there is no such file.
+    there is no such file. It gets its name when it is whole: whatever dies before leaves a draft, which the next try writes over.
     """
+    if path.exists():
+        raise InputError("this file exists already", field="--out", value=str(path), way_out="name a new file")
     make_directory(path.parent)
+    draft = path.with_name(f".{path.name}.part")
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
-    except FileExistsError:
-        raise InputError("this file exists already", field="--out", value=str(path), way_out="name a new file") from None
-    except OSError as error:
-        raise unavailable(error, path) from error
-    try:
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
         with os.fdopen(handle, "wb") as file:
             _write(file, run, journal)
             file.flush()
             os.fsync(file.fileno())
-        check_archive(path, run)
+        check_archive(draft, run)
+        draft.replace(path)
+        sync_directory(path.parent)
     except OSError as error:
-        path.unlink(missing_ok=True)
         raise unavailable(error, path) from error
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _write(file: BinaryIO, run: RunInfo, journal: Journal) -> None:
@@ -87,9 +85,14 @@ def read_archive(path: Path) -> Iterator[Envelope]:
 def _open(path: Path) -> tuple[dict[str, Any], Iterator[Row]]:
     lines = _lines(path)
     header = next(lines, None)
-    if not isinstance(header, dict) or header.get("format") != FORMAT or header.get("version") != VERSION:
+    if not isinstance(header, dict) or not _is_ours(header):
         raise InputError("this is no archive of a run that this version can read", field="FILE", value=str(path), way_out="see `immune runs archive`")
     return header, _rows(lines, path)
+
+
+def _is_ours(header: dict[str, Any]) -> bool:
+    named = isinstance(header.get("run_id"), str) and isinstance(header.get("events"), int) and isinstance(header.get("head"), str)
+    return named and (header.get("format"), header.get("version")) == (FORMAT, VERSION)
 
 
 def _rows(lines: Iterator[Any], path: Path) -> Iterator[Row]:
@@ -121,12 +124,25 @@ def put_away(data_dir: Path, run_id: str, path: Path, now_us: int) -> RunInfo:
         try:
             run = _free(journal, lock, run_id, now_us)
             journal.verify(run_id)
-            write_archive(journal, run, path)
+            if not _holds(path, run):
+                write_archive(journal, run, path)
             telemetry.forget_run(run_id)  # first: after a crash in between, doing it again finishes it
             journal.forget_run(run_id, events=run.events, head=run.head)
         finally:
             lock.drop()
     return run
+
+
+def _holds(path: Path, run: RunInfo) -> bool:
+    """Whether an earlier try, cut short before anything was deleted, left the archive of this very run."""
+    if not path.exists():
+        return False
+    try:
+        check_archive(path, run)
+    except (InputError, JournalBrokenError):
+        return False
+    sync_directory(path.parent)
+    return True
 
 
 def _free(journal: SqliteJournal, lock: WriterLock, run_id: str, now_us: int) -> RunInfo:

@@ -15,7 +15,7 @@ from immune.errors import ImmuneError, InputError, JournalBrokenError, RefusedEr
 from immune.ports import RunInfo
 from immune.stores.journal_sqlite import FILE_NAME, SqliteJournal
 from immune.stores.lock import WriterLock
-from immune.stores.sqlite import make_directory, unavailable
+from immune.stores.sqlite import make_directory, sync_directory, unavailable
 from immune.stores.witness import Sighting, Witness, compare
 
 BESIDE = ("-wal", "-shm", "-journal")
@@ -175,13 +175,9 @@ def _draft_of(target: Path) -> Iterator[Path]:
 def _put(draft: Path, target: Path) -> None:
     """Give a finished file its name; durable when this returns."""
     try:
-        for path, flags in ((draft, os.O_RDWR), (draft.parent, os.O_RDONLY)):
-            if path == draft.parent:
-                draft.replace(target)
-            handle = os.open(path, flags)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+        with draft.open("rb+") as file:
+            os.fsync(file.fileno())
+        draft.replace(target)
     except OSError as error:
         raise unavailable(error, target) from error
+    sync_directory(target.parent)

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import secrets
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from immune.core.commands import Principal, Role
 from immune.core.events import iso
 from immune.errors import InputError, RefusedError, UnknownIdError
+from immune.ports import Bound
 from immune.stores.named import NamedRecords
 from immune.stores.tokens import ADMIN, ROLES, check_name
 
@@ -71,6 +72,7 @@ class PeopleStore:
         self.hasher = hasher or PasswordHasher()
         self._decoy = ""
         self._sessions: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._evicted = 0
         self._key = secrets.token_bytes(32)
 
     @property
@@ -132,11 +134,13 @@ class PeopleStore:
         own = [key for key, kept in self._sessions.items() if kept.principal.name == principal.name]
         for key in own[: max(0, len(own) - SESSIONS_PER_PERSON + 1)]:
             del self._sessions[key]
+            self._evicted += 1
         person = self._file.records.get(principal.name)
         kept = _Kept(principal=principal, expires_us=expires_us, hash_of_person=person.hash if person else "")
         self._sessions[self._digest(token)] = kept
         while len(self._sessions) > SESSIONS_KEPT:
             self._sessions.popitem(last=False)
+            self._evicted += 1
         return Session(token=token, principal=principal, expires_us=expires_us)
 
     def find(self, token: str, now_us: int) -> Principal | None:
@@ -159,6 +163,10 @@ class PeopleStore:
     def sessions(self) -> int:
         """Sessions that may still be valid."""
         return len(self._sessions)
+
+    def bounds(self) -> Sequence[Bound]:
+        """The sessions, and how many ended early because a person, or all, had too many."""
+        return (Bound(name="login.sessions", size=len(self._sessions), limit=SESSIONS_KEPT, lost=self._evicted),)
 
     def _digest(self, token: str) -> bytes:
         # looked up by a keyed digest: how long a look-up takes says nothing about the token

@@ -50,6 +50,18 @@ def make_directory(path: Path) -> None:
         raise unavailable(error, path) from error
 
 
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable. Raises StoreUnavailableError."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise unavailable(error, path) from error
+
+
 def unavailable(error: OSError, path: Path) -> StoreUnavailableError:
     """The error for a file or directory that the system refuses."""
     reason = (error.strerror or str(error)).lower()

@@ -233,7 +233,7 @@ def test_b4_what_is_not_allowed_is_disabled_with_the_reason(stage, tab):
     enter(watched, stage, "operator", "/agents/sick-1")
     assert disabled(page) == {
         "Release": "it is not contained",
-        "Heal": f"{request['plan']} is waiting already",
+        "Heal": f"it has a plan already: {request['plan']} (waiting)",
         "Heal now": "the role operator may not do this; ask for the role approver",
     }
     enter(watched, stage, "approver", "/agents/sick-1")

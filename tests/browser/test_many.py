@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import statistics
 import sys
 
 import pytest
@@ -63,8 +64,7 @@ def test_a2_a_live_frame_of_ten_thousand_agents_does_not_stutter(many, tab):
     page.wait_for_function("performance.getEntriesByName('fleet-drawn').length >= 1")
     page.locator("#counts", has_text="suspected").wait_for()
     frames = page.evaluate("performance.getEntriesByName('fleet-drawn').map((one) => one.duration)")
-    # the machine may be busy with something else: what the page needs is what its quickest frame took
-    assert min(frames) < FRAME_MS, frames
+    assert statistics.median(frames) < FRAME_MS, frames
     print("frames in ms:", [round(one) for one in frames])
 
 

@@ -333,7 +333,22 @@ def test_an_address_that_may_not_be_called_is_refused_at_once(url):
     assert "pass" not in str(refused.value).replace("password", "")
 
 
-@pytest.mark.parametrize("url", ["https://169.254.169.254/", "https://0.0.0.0/"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://169.254.169.254/",
+        "https://0.0.0.0/",
+        "https://100.100.100.200/",
+        "https://[fd00:ec2::254]/",
+        "https://[fd20:ce::254]/",
+        "https://[::ffff:169.254.169.254]/",
+        "https://[::ffff:100.100.100.200]/",
+        "https://[2002:a9fe:a9fe::1]/",
+        "https://[64:ff9b::a9fe:a9fe]/",
+        "https://[fe80::1]/",
+        "https://[fec0::1]/",
+    ],
+)
 @pytest.mark.fault("F43")
 def test_metadata_services_may_not_be_called_even_where_inner_addresses_may(url):
     with pytest.raises(InputError):

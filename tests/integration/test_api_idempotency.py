@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from immune.api.ingesting import SLICE
 from tests.integration.daemon_kit import START_US, US, HandClock, daemon, open_incident, open_request
 
 REASON = {"reason": "r"}
@@ -47,6 +48,17 @@ async def test_vitals_with_a_key_are_taken_once(tmp_path):
         answers = [await made.vitals({"agent": "a"}, {"agent": "a", "latency_ms": -1}, Idempotency_Key="v") for _ in range(3)]
         assert len({(answer.status, answer.text) for answer in answers}) == 1
         assert made.ingest.waiting == 1
+
+
+async def test_a_retry_that_meets_its_first_try_under_way_doubles_no_sample(tmp_path):
+    """A sender whose patience ends before a large request is through sends it again; none of these has a time of its own."""
+    rows = [{"agent": "a", "latency_ms": 5 + n % 7} for n in range(8 * SLICE)]
+    async with daemon(tmp_path) as made:
+        answers = await asyncio.gather(*(made.vitals(*rows, Idempotency_Key="k") for _ in range(3)))
+        assert {answer.status for answer in answers} <= {202, 503}
+        assert made.ingest.waiting == len(rows)
+        assert (await made.vitals(*rows, Idempotency_Key="k")).document["accepted"] == len(rows), "then it is told what the first one was told"
+        assert made.ingest.waiting == len(rows)
 
 
 async def test_fifty_retries_at_once_have_one_effect(tmp_path):

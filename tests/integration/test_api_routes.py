@@ -404,6 +404,15 @@ async def test_feedback_announcements_reports_and_retirement_are_events_with_a_n
         }
 
 
+async def test_who_is_enrolled_while_the_fleet_is_stopped_is_held_at_once(tmp_path, monkeypatch):
+    async with daemon(tmp_path) as made:
+        await made.ask("POST", "/v1/stop", {"reason": "enough"})
+        ordered = []
+        monkeypatch.setattr(made.engine.executor, "enforce", ordered.append)
+        await made.ask("POST", "/v1/agents", {"id": "late-1"})
+        assert [(order.agent_id, order.level) for order in ordered] == [("late-1", "isolated")]
+
+
 async def test_an_enrolled_agent_is_durable_when_it_is_answered_and_counted_on_with_the_others(tmp_path):
     async with daemon(tmp_path) as made:
         await made.vitals({"agent": "posted", "latency_ms": 1})

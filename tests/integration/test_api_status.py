@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from immune.api.status import status_document
+from immune.core.events import iso
 from immune.core.policy import LimitsPolicy, Policy
+from immune.daemon import _surroundings
+from immune.runtime.supervisor import Supervisor
 from tests.integration.daemon_kit import US, daemon, open_incident, with_limits
 
 KEYED_FROM_OUTSIDE = {
     "api.buckets_of_failures", "api.buckets_of_refusals", "api.buckets_of_requests", "api.receipts", "api.stream_clients", "api.stream_events",
     "engine.notes", "executor.errors", "executor.waiting_orders", "gate.canary", "gate.told", "ingest.enrolments", "ingest.queue_samples",
     "lexicon.words", "login.buckets_of_addresses", "login.buckets_of_names", "login.waiting", "mirror.cohorts", "mirror.probations",
+    "login.sessions",
     "otlp.senders", "otlp.series", "otlp.turns", "roster.agents", "roster.services", "roster.types", "sentinel.curves", "state.answers",
     "state.approvals", "state.containments", "state.failed_here",
     "state.incidents", "state.memory", "state.plans", "state.tasks", "telemetry.queue_ticks",
@@ -52,6 +58,30 @@ async def test_troubles_come_as_sentences(tmp_path):
             "watchdog: the loop has not come round for 4.0 s",
             "mirror died and waits to be started again: OSError: gone",
         ]
+
+
+async def test_a_dead_child_is_seen_on_the_page_with_what_killed_it_and_when_it_starts_again(tmp_path):
+    async def dies():
+        raise OSError("the mirror broke")
+
+    async with daemon(tmp_path) as made:
+        supervisor = Supervisor(made.clock, lambda failure: None)
+        made.api.context.surroundings = lambda: _surroundings(SimpleNamespace(supervisor=supervisor, companions=()))
+        waits = asyncio.get_running_loop().create_future()
+
+        async def sleep_until_us(at_us):
+            waits.set_result(at_us)
+            await asyncio.Event().wait()
+
+        made.clock.sleep_until_us = sleep_until_us
+        supervisor.start("mirror", dies)
+        again_us = await waits
+        found = (await made.ask("GET", "/v1/status")).document
+        await supervisor.stop()
+    (child,) = found["children"]
+    assert (child["status"], child["failures"], child["last_error"]) == ("waiting", 1, "OSError: the mirror broke")
+    assert child["next_start"] == iso(again_us)
+    assert "mirror died and waits to be started again: OSError: the mirror broke" in found["troubles"]
 
 
 async def test_everything_that_outsiders_could_fill_has_a_limit_and_is_on_the_page(tmp_path):

@@ -97,6 +97,16 @@ async def test_a_quiet_stream_says_that_it_is_still_there(tmp_path, monkeypatch)
         assert await asyncio.wait_for(listener.response.content.readuntil(b"\n\n"), 5) == b": still here\n\n"
 
 
+async def test_who_may_not_look_any_more_hears_nothing_more(tmp_path):
+    async with ticking(tmp_path) as made, Listener(made) as listener:
+        await made.ask("POST", "/v1/stop", REASON)
+        assert len(await listener.frames(1)) == 1
+        made.tokens.revoke("viewer")
+        await made.ask("POST", "/v1/stop", REASON)
+        rest = await asyncio.wait_for(listener.response.content.read(), 5)
+        assert b"data:" not in rest, "the stream ends, and what happened since is not told"
+
+
 async def test_a_listener_that_does_not_read_is_dropped_and_holds_nobody_up(tmp_path, monkeypatch):
     monkeypatch.setattr(streaming, "STUCK_S", 0.05)
     async with ticking(tmp_path) as made:

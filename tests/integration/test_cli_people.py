@@ -70,11 +70,12 @@ def test_the_status_reads_like_speech(capsys):
     found = {
         "version": "1", "troubles": ["the journal cannot be written: full"], "companions": {"watchdog": {"trouble": "", "stalls": 0}},
         "run": {"run_id": "r", "mode": "act", "policy_version": "p"}, "journal": {"seq": 7}, "children": [
-            {"name": "ticks", "status": "running", "failures": 0, "last_error": ""}],
+            {"name": "ticks", "status": "running", "failures": 0, "last_error": ""},
+            {"name": "mirror", "status": "waiting", "failures": 2, "last_error": "OSError", "next_start": "2026-01-01T00:00:01Z"}],
         "ticks": {"done": 3, "skipped": 1, "last_age_s": 0.5}, "bounds": [{"name": "roster.agents", "size": 2, "limit": 10, "lost": 0}],
         "fleet": {"agents": 2, "contained": 1, "incidents_open": 1, "approvals_waiting": 0},
     }  # fmt: skip
     _show(found)
     out = capsys.readouterr().out
-    for words in ("! the journal cannot be written: full", "3 ticks (1 skipped)", "watchdog: well", "roster.agents", "ticks"):
+    for words in ("! the journal cannot be written: full", "3 ticks (1 skipped)", "watchdog: well", "roster.agents", "ticks", "waiting until"):
         assert words in out

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from immune.bootstrap import Stores, build_engine
 from immune.clock import VirtualClock, run_virtual
 from immune.core.events import Draft, RunEnded
-from immune.stores.archive import FOLDER, check_archive
+from immune.core.policy import Policy
+from immune.stores.archive import FOLDER, check_archive, write_archive
 from immune.stores.journal_sqlite import SqliteJournal
+from immune.stores.memory import MemoryTelemetry
 from immune.stores.retention import EVERY_S, FIRST_AFTER_S, US, Retention
 
 NOW_US = 1_767_225_600 * US
@@ -60,6 +63,44 @@ def test_what_cannot_be_archived_stays_and_is_told(data_dir):
     assert keeper.put_old_runs_away(NOW_US) == []
     assert "could not be put away" in keeper.health()["trouble"]
     assert "run-old" in runs_in(data_dir)
+
+
+def test_a_try_that_died_after_the_archive_and_before_the_deletion_is_finished_by_the_next(data_dir):
+    path = data_dir / FOLDER / "run-old.jsonl.gz"
+    with SqliteJournal(data_dir) as journal:
+        write_archive(journal, next(run for run in journal.runs() if run.run_id == "run-old"), path)
+    path.with_name(f".{path.name}.part").write_bytes(b"what a try that died left")
+    before = path.read_bytes()
+    keeper = Retention(data_dir, VirtualClock(NOW_US), age_s=180 * 86_400.0, say=lambda _: None)
+    assert "run-old" in keeper.put_old_runs_away(NOW_US), keeper.trouble
+    assert path.read_bytes() == before
+    assert "run-old" not in runs_in(data_dir)
+
+
+def test_an_archive_of_something_else_is_not_taken_for_the_run_that_is_deleted(data_dir):
+    with SqliteJournal(data_dir) as journal:
+        write_archive(journal, next(run for run in journal.runs() if run.run_id == "live-old"), data_dir / FOLDER / "run-old.jsonl.gz")
+    keeper = Retention(data_dir, VirtualClock(NOW_US), age_s=180 * 86_400.0, say=lambda _: None)
+    assert keeper.put_old_runs_away(NOW_US) == ["live-old"]
+    assert "exists already" in keeper.trouble
+    assert "run-old" in runs_in(data_dir)
+
+
+def test_lives_of_one_process_number_are_told_apart(tmp_path):
+    """In a container every daemon has the same host name and the same number."""
+
+    def daemon(run_id, journal):
+        stores = Stores(journal=journal, telemetry=MemoryTelemetry())
+        return build_engine(run_id=run_id, sources=(), stores=stores, policy=Policy())
+
+    with SqliteJournal(tmp_path) as journal:
+        engine = daemon("live-old", journal)
+        engine.start(NOW_US - 200 * DAY_US)
+        run_virtual(engine.finish(NOW_US - 200 * DAY_US, "stopped"))
+    with SqliteJournal(tmp_path) as journal:
+        daemon("live-now", journal).start(NOW_US)
+        keeper = Retention(tmp_path, VirtualClock(NOW_US), age_s=180 * 86_400.0, say=lambda _: None)
+        assert keeper.put_old_runs_away(NOW_US) == ["live-old"], keeper.trouble
 
 
 def test_it_looks_a_few_times_a_day(data_dir, monkeypatch):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -28,7 +29,20 @@ PLANTED = {
 PASSWORD, WRONG = "planted password 3141", "planted wrong password 2718"
 PATHS = """healthz readyz metrics openapi.json nowhere v1/status v1/agents v1/agents/a-1 v1/incidents v1/approvals v1/plans v1/containments
     v1/tasks v1/runs v1/why/a-1 v1/memory v1/gate/a-1"""
-COMMANDS = ("journal export", "journal tail", "journal verify", "doctor", "status", "tokens", "people", "agents", "runs", "memory", "why a-1")
+COMMANDS = (
+    "journal backup {data}/copy.db",
+    "journal export",
+    "journal tail",
+    "journal verify",
+    "doctor",
+    "status",
+    "tokens",
+    "people",
+    "agents",
+    "runs",
+    "memory",
+    "why a-1",
+)
 CONFIG = """
 [[webhook]]
 agents = ["*"]
@@ -91,6 +105,47 @@ class Running:
         except urllib.error.HTTPError as error:
             return error.read().decode()
 
+    def look_at_the_dashboard(self, run_id: str) -> tuple[dict[str, str], set[str]]:
+        """Everything that the dashboard shows or lets one download to somebody with a password; and the secrets of that session."""
+        arguments = [sys.executable, "-m", "dashboard", "--data-dir", str(self.data), "--port", "0", "--json"]
+        log = (self.folder / "dashboard.txt").open("w+")
+        process = subprocess.Popen(arguments, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, stderr=log, text=True)
+        try:
+            url = json.loads(process.stdout.readline())["url"]
+            cookies = urllib.request.HTTPCookieProcessor()
+            opener = urllib.request.build_opener(cookies)
+
+            def ask(path: str, body: object = None, method: str = "GET", **headers: str) -> str:
+                sent = None if body is None else json.dumps(body).encode()
+                request = urllib.request.Request(
+                    url + urllib.parse.quote(path, safe="/?=&"), method=method, data=sent, headers={"Content-Type": "application/json", **headers}
+                )
+                try:
+                    with opener.open(request, timeout=WAIT_S) as response:
+                        return response.read().decode("utf-8", "replace")
+                except urllib.error.HTTPError as error:
+                    return error.read().decode("utf-8", "replace")
+
+            seen = {"wrong log-in": ask("/api/login", {"name": "ada", "password": WRONG}, "POST")}
+            session = json.loads(ask("/api/login", {"name": "ada", "password": PASSWORD}, "POST"))
+            seen["act"] = ask("/api/agents/a-2/report", {"reason": "odd again"}, "POST", **{"X-CSRF-Token": session["csrf"]})
+            incidents = [one["id"] for one in json.loads(ask("/api/incidents"))["incidents"]]
+            paths = [path for path, methods in json.loads(ask("/openapi.json"))["paths"].items() if "get" in methods and path != "/api/stream"]
+            assert len(paths) > 30
+            for path in paths:
+                for instead in ("a-1", run_id, *incidents) if "{" in path else ("",):
+                    told = re.sub(r"\{[^}]*\}", instead, path)
+                    seen[told] = ask(told)
+                    if path.startswith("/api/") and "{" not in path:
+                        seen[told + "?format=csv"] = ask(told + "?format=csv")
+            stored = [row["token"] for row in json.loads((self.data / "dashboard.sessions").read_text())["sessions"]]
+            return seen, {*(cookie.value for cookie in cookies.cookiejar), *stored}
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(WAIT_S)
+            process.stdout.close()
+            log.close()
+
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(WAIT_S)
@@ -118,12 +173,16 @@ def test_no_planted_secret_comes_out_anywhere(tmp_path):
             time.sleep(0.2)
         for path in PATHS.split():
             outputs[path] = running.ask("GET", "/" + path)
+        run_id = json.loads(outputs["v1/status"])["run"]["run_id"]
+        shown, of_the_session = running.look_at_the_dashboard(run_id)
+        outputs |= {f"dashboard {path}": text for path, text in shown.items()}
     finally:
         running.stop()
     for command in COMMANDS:
-        done = running.cli(*command.split())
+        done = running.cli(*command.format(data=running.data).split())
         outputs[command] = done.stdout + done.stderr
     outputs["log"] = running.said()
+    outputs["the dashboard's log"] = (tmp_path / "dashboard.txt").read_text()
     # nobody listens at the channel's address: its failure is said, the address is not
     command = [sys.executable, "-m", "immune", "notify", "test", "--config", str(tmp_path / "immune.toml")]
     tried = subprocess.run(command, cwd=ROOT, env=running.environment, capture_output=True, text=True, timeout=WAIT_S, check=False)
@@ -132,14 +191,20 @@ def test_no_planted_secret_comes_out_anywhere(tmp_path):
     assert "cannot be reached" in outputs["notify test"]
     assert "control API" in outputs["log"]
     assert '"a-1"' in outputs["v1/agents/a-1"]
+    assert "to call the webhook" in outputs["dashboard /api/agents/a-1"]
+    assert run_id in outputs[f"dashboard /runs/{run_id}/report"]
+    assert "a-1," in outputs["dashboard /api/agents?format=csv"]
 
     def leaked(texts: dict[str, str]) -> dict[str, set[str]]:
-        found = {place: secrets_in(text) | {one for one in (admin, session) if one in text} for place, text in texts.items()}
+        found = {place: secrets_in(text) | {one for one in (admin, session, *of_the_session) if one in text} for place, text in texts.items()}
         return {place: secrets for place, secrets in found.items() if secrets}
 
     assert leaked(outputs) == {}
     kept = {path.name: path.read_bytes().decode("utf-8", "replace") for path in running.data.rglob("*") if path.is_file()}
-    kept.pop("admin.token")
+    # what lets people in is kept for its owner alone, and nowhere else
+    for name in ("admin.token", "dashboard.sessions"):
+        assert (running.data / name).stat().st_mode & 0o077 == 0
+        assert secrets_in(kept.pop(name)) == set()
     assert leaked(kept) == {}
     assert all(path.stat().st_mode & 0o077 == 0 for path in running.data.rglob("*") if path.suffix in {".token", ".json", ".db"})
 

@@ -12,14 +12,15 @@ import pytest
 
 from immune.core import acts
 from immune.core import events as ev
+from immune.core.commands import Commands
 from proving.auditor import BreachError
 from proving.history import History
 from proving.script import Fault, Script, Setting, write, write_for_the_sentinel
 from proving.shrink import shrink
 
 CI = bool(os.environ.get("CI"))
-QUICK = 20
-"""Played in a second."""
+QUICK = 10
+"""Played in half a second."""
 RICH = 50
 """From here on they are played in CI only."""
 ENOUGH = 400
@@ -61,6 +62,12 @@ def test_whatever_happens_the_invariants_hold_and_everything_comes_to_an_end(fir
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seed", range(QUICK, RICH))
+def test_forty_more(seed, kinds_seen):
+    kinds_seen |= set(play(write(seed)).kinds)
+
+
+@pytest.mark.slow
 def test_the_histories_are_rich_enough_to_mean_something(kinds_seen):
     elsewhere = {
         "fact_changed",  # tests/unit/test_sentinel.py: facts are what the real sentinel compares
@@ -71,7 +78,7 @@ def test_the_histories_are_rich_enough_to_mean_something(kinds_seen):
         "rebased",
         "person_told",  # no notifier in the histories: tests/unit and tests/integration of notify
     }
-    for seed in range(QUICK, ENOUGH):
+    for seed in range(RICH, ENOUGH):
         if set(ev.KINDS) - elsewhere <= kinds_seen:
             break
         kinds_seen |= set(play(write(seed)).kinds)
@@ -106,6 +113,17 @@ def test_a_fault_that_is_taken_out_leaves_the_others_as_they_are():
     script = write(5)
     fewer = replace(script, faults=script.faults[1:])
     assert set(script.faults) - set(fewer.faults) == {script.faults[0]}
+
+
+def test_a_seed_that_fails_prints_the_shortest_history_that_still_does(monkeypatch):
+    monkeypatch.setattr(Commands, "_still_open", lambda self, request: None)  # a request may be decided as often as one likes
+    with pytest.raises(AssertionError) as failed:
+        play(write(7))
+    rule, seed, *shortest = str(failed.value).splitlines()
+    assert rule.startswith("I15: ")
+    assert seed == "seed 7, cut down to:"
+    assert len(shortest) - 1 < len(write(7).faults) / 4, "the setting, and the few faults that are needed"
+    assert {fault.split()[2] for fault in shortest[1:]} == {"sick", "agree"}
 
 
 def test_the_shortest_history_is_found():

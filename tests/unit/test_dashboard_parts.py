@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import threading
+from collections import OrderedDict
 from contextlib import suppress
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ from dashboard.composition import issue_link, redeem_link
 from dashboard.downloads import cell, csv_text, guarded
 from dashboard.encoding import encode
 from dashboard.filters import keep
+from dashboard.policies import POLICIES_KEPT, policy_of
 from dashboard.routing import Ask
 from dashboard.sessions import Sessions
 from dashboard.shelf import Shelf
@@ -103,7 +105,12 @@ def test_an_answer_is_made_once_per_version_however_many_ask():
     assert shelf.get("a", "2", lambda: b"never").raw == b"short"
     for number in range(200):
         shelf.get(f"n{number}", "1", lambda: b"")
-    assert len(shelf._sheets) <= 64
+    assert len(shelf) <= 64
+    assert shelf.evicted == 201 - 64
+    for number in range(200):
+        with pytest.raises(ZeroDivisionError):
+            shelf.get(f"broken{number}", "1", lambda: b"%d" % (1 // 0))
+    assert len(shelf) <= 64, "nothing is kept of what could not be made"
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=400), st.integers(10, 60))
@@ -113,6 +120,18 @@ def test_a_thinned_curve_keeps_its_highest_and_lowest_point_and_its_order(values
     assert len(value) <= max(points, 2)
     assert (value.max(), value.min()) == (max(values), min(values))
     assert (np.diff(at_us) > 0).all()
+
+
+def test_the_sessions_and_policies_that_are_kept_are_bounded(tmp_path, monkeypatch):
+    sessions = Sessions(tmp_path, Clock())
+    monkeypatch.setattr("dashboard.sessions.SESSIONS_MAX", 5)
+    secrets = [sessions.open("ada", "token")[0] for _ in range(8)]
+    assert (len(sessions), sessions.evicted) == (5, 3)
+    assert [sessions.find(one) is not None for one in secrets] == [False] * 3 + [True] * 5
+    site = SimpleNamespace(policies=OrderedDict(), history_of=lambda run_id: SimpleNamespace(starts=()))
+    for number in range(100):
+        policy_of(site, SimpleNamespace(run_id="", state=SimpleNamespace(policy_version=f"v{number}", seq=0)))
+    assert len(site.policies) == POLICIES_KEPT
 
 
 class Clock:

@@ -151,6 +151,24 @@ def test_a_child_that_dies_is_reported_and_started_again_with_back_off_and_takes
     assert len(alive) == 20
 
 
+def test_of_what_a_child_died_of_only_the_beginning_goes_on_record():
+    clock, deaths = VirtualClock(START_US), []
+
+    async def dies_of_what_it_read():
+        raise ValueError("x" * 1_000_000)
+
+    async def main():
+        supervisor = Supervisor(clock, deaths.append)
+        supervisor.start("reader", dies_of_what_it_read)
+        await asyncio.sleep(0.2)
+        await supervisor.stop()
+        return supervisor.children()[0]
+
+    child = run_virtual(main())
+    assert len(deaths[0].error) == 300
+    assert child.last_error == deaths[0].error
+
+
 def test_a_child_whose_inner_task_was_cancelled_is_started_again_too():
     clock, deaths = VirtualClock(START_US), []
 

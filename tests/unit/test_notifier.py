@@ -172,6 +172,11 @@ def test_hostile_ids_are_only_text_in_the_address_of_a_page():
     assert notice.page == "/agent?id=%3Cimg%20src%3Dx%3E%26%2F%C3%BC"
 
 
+def one_message():
+    (notice,) = waiting_now(record(ENROLLED, ASKED)[1], START_US)
+    return compose(Delivery(channel="all", notices=(notice,)), "run-1", "http://127.0.0.1:8711/approvals/r1")
+
+
 async def test_a_webhook_gets_a_signed_document_and_its_refusal_is_heard():
     got, answers = [], [204, 503, 403]
 
@@ -181,8 +186,7 @@ async def test_a_webhook_gets_a_signed_document_and_its_refusal_is_heard():
 
     app = web.Application()
     app.router.add_post("/hook", take)
-    (notice,) = waiting_now(record(ENROLLED, ASKED)[1], START_US)
-    message = compose(Delivery(channel="all", notices=(notice,)), "run-1", "http://127.0.0.1:8711/approvals/r1")
+    message = one_message()
     async with TestServer(app) as server:
         way = WebhookWay(WebhookTarget(url=str(server.make_url("/hook")), secret=b"s" * 32, allow_loopback=True), SystemClock())
         await way.send(message)
@@ -211,10 +215,62 @@ def test_addresses_that_may_not_be_called_are_refused(url):
 @pytest.mark.slow
 def test_apprise_takes_what_it_knows_and_never_shows_the_address():
     pytest.importorskip("apprise")
-    AppriseWay("json://127.0.0.1:1/x", 1.0)
+    AppriseWay("json://127.0.0.1:1/x", 1.0, loopback=True)
     with pytest.raises(InputError) as refused:
         AppriseWay("nonsense://secret-in-here", 1.0)
     assert "secret-in-here" not in str(refused.value)
+
+
+@pytest.mark.slow
+@pytest.mark.fault("F43")
+@pytest.mark.parametrize(
+    "url", ["json://127.0.0.1/secret", "form://[::1]/secret", "jsons://169.254.169.254/secret", "mailto://u:secret@example.org?smtp=10.0.0.5"]
+)
+def test_apprise_calls_no_inner_address_either(url):
+    pytest.importorskip("apprise")
+    with pytest.raises(InputError) as refused:
+        AppriseWay(url, 1.0)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.slow
+@pytest.mark.fault("F43")
+async def test_apprise_calls_no_name_that_leads_inside_and_follows_no_redirect():
+    pytest.importorskip("apprise")
+    got = []
+
+    async def take(request):
+        got.append(request.path)
+        return web.Response(status=307, headers={"Location": "/elsewhere"})
+
+    app = web.Application()
+    app.router.add_post("/{any}", take)
+    message = one_message()
+    async with TestServer(app) as server:
+        with pytest.raises(DeliveryError, match="may not be called") as refused:
+            await AppriseWay(f"json://localhost:{server.port}/hook", 5.0).send(message)
+        assert (got, refused.value.again) == ([], False)
+        with pytest.raises(DeliveryError, match="did not take it"):
+            await AppriseWay(f"json://localhost:{server.port}/hook", 5.0, loopback=True).send(message)
+    assert got == ["/hook"]
+
+
+@pytest.mark.fault("F43")
+async def test_a_webhook_follows_no_redirect():
+    got = []
+
+    async def take(request):
+        got.append(request.path)
+        return web.Response(status=307, headers={"Location": "/elsewhere"})
+
+    app = web.Application()
+    app.router.add_post("/{any}", take)
+    async with TestServer(app) as server:
+        way = WebhookWay(WebhookTarget(url=str(server.make_url("/hook")), allow_loopback=True), SystemClock())
+        with pytest.raises(DeliveryError, match="307"):
+            await way.send(one_message())
+        await way.close()
+    assert got == ["/hook"]
 
 
 def read(tmp_path, text, **environment):

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from immune.core import acts
 from immune.core import events as ev
-from immune.observability.spans import span_id, trace_id
-from immune.observability.story import Story
+from immune.observability.spans import US, span_id, trace_id
+from immune.observability.story import UNSEEN_AFTER_US, Story
 from immune.stores.archive import read_archive
 from tests.drawn_events import drafts
 
@@ -83,6 +84,52 @@ def test_a_fresh_story_goes_on_wherever_another_one_stopped(stop):
     after = Story("golden")
     second = [moment for envelope in GOLDEN[max(0, before.needs_from_seq - 1) :] for moment in after.hear(envelope) if envelope.seq > before.seq]
     assert [*first, *second] == ALL
+
+
+def ordered(agents, at_us):
+    """Orders to isolate so many agents, all at one moment."""
+    return [
+        ev.Draft(
+            at_us=at_us,
+            subject=f"a{n}",
+            event=acts.Contained(
+                containment_id=f"con-{n}",
+                scope="agent",
+                target=f"a{n}",
+                level="isolated",
+                automatic=True,
+                reason="",
+                incident_id="inc-1",
+                rule="",
+                evidence=(),
+                policy_version="",
+            ),
+        )
+        for n in range(agents)
+    ]
+
+
+def test_an_order_that_nobody_ever_confirms_is_told_as_unseen_after_ten_minutes():
+    later = [ev.Draft(at_us=at_us, subject="r", event=ev.RunEnded(reason="", ticks=0)) for at_us in (UNSEEN_AFTER_US, UNSEEN_AFTER_US + US)]
+    moments = told(ev.seal("r", (*ordered(1, 0), *later), 0, ev.GENESIS), "r")
+    (unseen,) = [moment for moment in moments if moment.name == "immune.contain"]
+    assert (unseen.attributes["immune.enforced"], unseen.seq, unseen.duration_s) == ("unseen", 3, 0.0)
+
+
+def test_a_thousand_orders_of_one_moment_are_not_looked_through_a_thousand_times():
+    looks = []
+
+    class Watched(dict):
+        def items(self):
+            looks.append(len(self))
+            return super().items()
+
+    story = Story("r")
+    story._spans.begun = Watched()
+    for envelope in ev.seal("r", tuple(ordered(1000, 0)), 0, ev.GENESIS):
+        story.hear(envelope)
+    assert len(story._spans.begun) == 1000
+    assert sum(looks) <= 1000
 
 
 def test_ids_depend_on_the_run_and_on_nothing_else():

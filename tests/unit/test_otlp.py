@@ -6,8 +6,10 @@ import gzip
 import json
 
 import pytest
+from google.protobuf.json_format import ParseDict
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
 
 from immune.api.bodies import unpack
@@ -170,6 +172,49 @@ def test_a_series_that_began_long_before_it_was_first_seen_is_only_noted():
     translator = OtlpTranslator()
     assert rows(translator, metrics(histogram(otlp.DURATION, 1000, 500.0, at_s=3600)), "metrics") == []
     assert len(rows(translator, metrics(histogram(otlp.DURATION, 1001, 501.0, at_s=3601)), "metrics")) == 1
+
+
+def of_two(*counted):
+    """One service as two series: (calls, seconds, when it began, what tells it apart)."""
+    groups = []
+    for count, total, start_s, at_s, said in counted:
+        told = histogram(otlp.DURATION, count, total, at_s=at_s, start_s=start_s, **{"gen_ai.agent.id": "", **said.get("point", {})})
+        groups += json.loads(metrics(told, service__name="desk", **said.get("resource", {})))["resourceMetrics"]
+    return json.dumps({"resourceMetrics": groups}).encode()
+
+
+@pytest.mark.parametrize("where", ["point", "resource"])
+def test_series_that_only_an_attribute_of_no_concern_tells_apart_are_counted_apart(where):
+    one, other = {where: {"server.address": "one"}}, {where: {"server.address": "other"}}
+    translator = OtlpTranslator()
+    rows(translator, of_two((10, 10.0, 0, 10, one), (500, 1500.0, 0, 10, other)), "metrics")
+    (row,) = rows(translator, of_two((20, 20.0, 0, 20, one), (510, 1530.0, 0, 20, other)), "metrics")
+    assert row["latency_ms"] == 2000, "ten calls of one second and ten of three"
+
+
+def test_replicas_of_one_service_go_on_being_heard_long_after_their_start():
+    one, other = {"resource": {"service.instance.id": "i-1"}}, {"resource": {"service.instance.id": "i-2"}}
+    translator, told = OtlpTranslator(), []
+    for minute in range(1, 10):
+        raw = of_two((10 * minute, 10.0 * minute, 0, 60 * minute, one), (10 * minute, 30.0 * minute, 5, 60 * minute, other))
+        told += [row["latency_ms"] for row in rows(translator, raw, "metrics")]
+    assert told == [2000] * 9
+
+
+def test_protobuf_tells_series_apart_as_json_does():
+    document = json.loads(
+        of_two((20, 20.0, 0, 20, {"point": {"server.address": "one"}}), (510, 1530.0, 0, 20, {"point": {"server.address": "other"}}))
+    )
+    raw = ParseDict(document, ExportMetricsServiceRequest()).SerializeToString()
+    points = [point for export in (raw, raw) for point in OtlpTranslator().read("metrics", export, PROTOBUF).export.points]
+    assert [point.series == points[0].series for point in points] == [True, False, True, False]
+
+
+def test_a_count_beyond_what_the_wire_can_say_is_a_bad_point_and_no_mistake_of_ours():
+    point = json.loads(metrics(histogram(otlp.DURATION, 1, 1.0)))
+    point["resourceMetrics"][0]["scopeMetrics"][0]["metrics"][0]["histogram"]["dataPoints"][0]["count"] = 10**400
+    found = OtlpTranslator().read("metrics", json.dumps(point).encode(), JSON)
+    assert (found.bad, found.rows()) == (1, [])
 
 
 def test_who_sends_spans_is_not_counted_a_second_time_by_histograms():

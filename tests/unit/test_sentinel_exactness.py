@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -141,10 +143,14 @@ def test_a_fault_after_sixty_samples_does_not_pass_for_what_is_usual() -> None:
 
 
 def test_a_refused_sample_leaves_what_a_missing_one_leaves() -> None:
+    begun = Watch(6, seed=8)
+    screen = Intake(begun.roster, SCHEMA, max_skew_us=US)
+    for tick in range(48):
+        begun.sentinel.observe(screen.screen(batch(tick, begun.healthy()), at(tick)).batch, at(tick))
+
     def snapshots(value: float | None) -> bytes:
-        watch = Watch(6, seed=8)
-        intake = Intake(watch.roster, SCHEMA, max_skew_us=US)
-        for tick in range(70):
+        watch, intake = copy.deepcopy((begun, screen))
+        for tick in range(48, 70):
             told = batch(tick, watch.healthy())
             if tick == 50:
                 if value is None:

@@ -82,8 +82,9 @@ def hit(agents: list[int], since: int, until: int, rng: np.random.Generator, *, 
 MEMBERS = [1, 4, 6, 9, 13, 18, 22, 23, 27, 30, 34, 38]
 
 
+@pytest.mark.slow
 def test_an_outage_of_members_here_and_there_lists_those_that_were_hit_and_no_service() -> None:
-    after = learned(40, 100).run(100, 140, hit(MEMBERS, 100, 140, np.random.default_rng(1)))
+    after = learned(40, 100).run(100, 170, hit(MEMBERS, 100, 170, np.random.default_rng(1)))
     (cause,) = after[-1].cohorts
     assert sorted(cause.agents) == MEMBERS
     assert (cause.scope, cause.field) == ("fleet", "")

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import pytest
 
 from immune.core.evidence import Assessment
-from immune.core.sentinel import causes
 from immune.core.vitals import SampleBatch
 from immune.core.words import Words
-from tests.unit.sentinel_fleet import COST, INPUT, LATENCY, OUTPUT, RETRIES, TOOLS, Watch, alarms, at, batch, learned
+from tests.unit.sentinel_fleet import COST, INPUT, LATENCY, OUTPUT, Watch, alarms, at, batch, learned
 
 VERSION = 2
 Change = Callable[[int, np.ndarray], None]
@@ -136,36 +134,7 @@ def test_what_one_member_of_a_small_outage_shows_is_no_symptom_of_the_outage() -
     assert alarms(after) == {1}
 
 
-# -- what lasts is not learned
-
-
-def spree(tick: int, values: np.ndarray) -> None:
-    """Four agents of one service, sick in four ways at once and for good."""
-    if tick >= 200:
-        values[1, OUTPUT] *= 6
-        values[6, TOOLS] = values[6, TOOLS] * 4 + 3
-        values[11, LATENCY] *= 4
-        values[14, RETRIES] += 3
-
-
-def test_different_symptoms_that_began_together_are_no_shared_cause_and_all_are_alarms_to_the_end() -> None:
-    after = learned(16).run(200, 300, spree)
-    assert causes_in(after) == set()
-    assert alarms(after[-1:]) == {1, 6, 11, 14}
-
-
-def test_who_was_blamed_alone_is_not_explained_by_a_cause_that_comes_later() -> None:
-    watch = learned(20, 100)
-    shared = outage(range(7, 14), 4.0, 260)
-
-    def both(tick: int, values: np.ndarray) -> None:
-        values[3, LATENCY] *= 4
-        shared(tick, values)
-
-    after = watch.run(100, 275, both)
-    (found,) = after[-1].cohorts
-    assert 3 not in found.agents
-    assert alarms(after[-1:]) == {3}
+# -- who was blamed before
 
 
 def test_who_was_blamed_before_the_cause_was_known_and_shows_what_the_others_show_is_let_go() -> None:
@@ -183,17 +152,3 @@ def test_who_was_blamed_before_the_cause_was_known_and_shows_far_more_is_not() -
         values[2, LATENCY] *= 12 if tick < 130 else 12 / 2.5
 
     assert alarms(watch.run(100, 160, both)[-5:]) == {2}
-
-
-def handful(tick: int, values: np.ndarray) -> None:
-    """Three of twelve say more from now on: too few to be taken for normal without anybody's word."""
-    values[[1, 4, 7], OUTPUT] *= 2.5
-
-
-def test_an_agent_whose_learning_is_stopped_keeps_its_normal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(causes, "ANNOUNCED_US", 30_000_000)
-    watch = learned(12, 100)
-    watch.sentinel.heed(Words(announced=(("fleet", ""),)), at(100))
-    watch.sentinel.hold([4])
-    after = watch.run(100, 200, handful)
-    assert {agent for found in after for agents, _, _ in found.taken_over for agent in agents} == {1, 7}

@@ -29,10 +29,12 @@ def test_a_snapshot_at_any_seq_and_the_tail_are_the_whole_fold(keep):
     state = RunState(keep=keep)
     for k, envelope in enumerate(ENVELOPES, 1):
         state = fold(state, [envelope])
+        if k % 2 == keep % 2:
+            continue  # one of the two looks at every odd seq, the other at every even one
         again = thaw(freeze(state))
         assert again == state
         assert list(again.plans) == list(state.plans), "the order of things is part of a state"
-        if k % 10 == 0:
+        if k % 10 < 2:
             assert canonical_hash(fold(again, ENVELOPES[k:])) == whole
 
 

@@ -1,6 +1,7 @@
 // Figures, times and words as people read them. Times are local, UTC stands in the title.
 import { toast } from "./dialogs.js";
 import { h } from "./dom.js";
+import { isPast } from "./moment.js";
 
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 const DAYED = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
@@ -47,8 +48,10 @@ export const inAnHour = () => new Date(now() + 3600e3 - new Date().getTimezoneOf
 export function age(iso) {
   return iso ? h("span", { dataset: { since: iso }, title: utc(iso) }, `${span((now() - Date.parse(iso)) / 1000)} ago`) : h("span.quiet", {}, "never");
 }
+/** Whether an agent may really have sent nothing yet. */
+export const unseen = (row) => !row.last_seen && row.health === "learning" && !isPast();
 /** When an agent was last seen. Whoever has a baseline was seen: then it is only not known when. */
-export const seen = (row) => (row.last_seen || row.health === "learning" ? age(row.last_seen) : h("span.quiet", { title: "told of the running moment alone, from the measurements" }, "–"));
+export const seen = (row) => (row.last_seen || unseen(row) ? age(row.last_seen) : h("span.quiet", { title: "told of the running moment alone, from the measurements" }, "–"));
 export function left(iso) {
   return iso ? h("span", { dataset: { until: iso }, title: utc(iso) }, leftText(iso)) : "";
 }

@@ -2,7 +2,7 @@
 import { $, fill, h } from "../dom.js";
 import { get } from "../api.js";
 import { livePage, empty } from "../page.js";
-import { left, seen, time, words } from "../format.js";
+import { left, seen, time, unseen, words } from "../format.js";
 import { filterOf } from "../filter.js";
 import { agentPage, at, eventPage, incidentPage, isPast, run, stay, here, setQuery, twin } from "../moment.js";
 import { agentLink, incidentLink, table } from "../parts.js";
@@ -129,7 +129,7 @@ function tile(row) {
     h("div", {}, h("a.name", { href: agentPage(row.id) }, row.id), h("div.kind", {}, [row.type, row.service].filter(Boolean).join(" · ") || "no type yet")),
     h("div.number", { class: row.severity ? `tone-${worry}` : "quiet" }, row.severity ? row.severity.toFixed(1) : "0", h("small", {}, "severity")),
     row.severity ? h("progress", { class: `tone-${worry}`, max: 10, value: row.severity, "aria-hidden": "true" }) : null,
-    h("div.more", {}, h("span", { class: `tone-${tone}` }, row.state, h("span", { class: row.tier === null ? "quiet" : null }, `, tier ${row.tier ?? "–"}`)), doing(row), incidentLink(row.incident), h("span.quiet", {}, row.last_seen || row.health !== "learning" ? ["seen ", seen(row)] : "not seen yet")),
+    h("div.more", {}, h("span", { class: `tone-${tone}` }, row.state, h("span", { class: row.tier === null ? "quiet" : null }, `, tier ${row.tier ?? "–"}`)), doing(row), incidentLink(row.incident), h("span.quiet", {}, unseen(row) ? "not seen yet" : ["seen ", seen(row)])),
   );
 }
 

@@ -31,6 +31,7 @@ const children = (report) =>
     columns: [
       { head: "Child", tight: true, cell: (one) => words(one.name) },
       { head: "State", tight: true, cell: (one) => good(one.status === "running", one.status, one.status) },
+      { head: "Starts again", tight: true, cell: (one) => (one.next_start ? time(one.next_start, { full: true }) : null) },
       { head: "Failures", figure: true, cell: (one) => one.failures },
       { head: "Since", tight: true, cell: (one) => time(one.since, { full: true }) },
       { head: "Last error", cell: (one) => one.last_error || "none" },
