@@ -110,6 +110,8 @@ class Parts:
     companions: list[Companion] = field(default_factory=list)
     witnessed_us: int = 0
     troubled: bool = False
+    doubts: list[str] = field(default_factory=list)
+    """Why the journal may not be the one that was here last; stays on the status page until the daemon is started anew."""
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     fatal: RefusedError | None = None
     supervisor: Supervisor | None = None
@@ -305,11 +307,17 @@ async def _live(parts: Parts) -> None:
         await _serve(parts, api, server, clock)
     finally:
         await server.close()
-        await asyncio.gather(*(companion.close() for companion in parts.companions))
-        for webhook in parts.webhooks:
-            await webhook.close()
-        if parts.processes is not None:
-            await parts.processes.close()
+        await _close(parts)
+
+
+async def _close(parts: Parts) -> None:
+    """Everything beside the engine. What fails is told: it must neither leave the rest open, nor be taken for a disk to stand in for."""
+    closing = [*(companion.close() for companion in parts.companions), *(webhook.close() for webhook in parts.webhooks)]
+    if parts.processes is not None:
+        closing.append(parts.processes.close())
+    for error in await asyncio.gather(*closing, return_exceptions=True):
+        if isinstance(error, Exception):
+            _say(f"something beside the engine could not be closed in order: {error}")
 
 
 async def _serve(parts: Parts, api: Api, server: Server, clock: Clock) -> None:
@@ -363,7 +371,10 @@ async def _serve(parts: Parts, api: Api, server: Server, clock: Clock) -> None:
 def _surroundings(parts: Parts) -> dict[str, object]:
     """Children and companions for the status page."""
     children = parts.supervisor.children() if parts.supervisor is not None else []
+    executor = parts.engine.executor
     return {
+        "doubts": parts.doubts,
+        "order_errors": executor.level_errors if executor is not None else {},
         "children": [
             {
                 "name": one.name,
@@ -395,16 +406,18 @@ def _after_tick(parts: Parts, api: Api, now_us: int) -> None:
 
 def _recognise(parts: Parts) -> None:
     """Say so when the journal is not the one that was here last: an older copy, a cut tail. What it contains is enforced all the same."""
-    engine = parts.engine
+    engine, doubts = parts.engine, parts.doubts
     if engine.broken is not None:
-        _say(f"the journal does not hold: {engine.broken}. What it contains is enforced; run `immune journal verify`")
+        doubts.append(f"the journal does not hold: {engine.broken}. What it contains is enforced; run `immune journal verify`")
     try:
         compare(engine.journal, engine.run_id, parts.witness.sightings(engine.run_id))
     except JournalBrokenError as found:
         seq, head = engine.journal.head(engine.run_id)
-        _say(f"older copy, or a cut one: run {engine.run_id} ends at seq {seq}, head {head}; {found.what} (seq {found.seq})")
+        doubts.append(f"older copy, or a cut one: run {engine.run_id} ends at seq {seq}, head {head}; {found.what} (seq {found.seq})")
     except StoreUnavailableError as error:
-        _say(f"nobody can tell whether the journal is whole: {error}")
+        doubts.append(f"nobody can tell whether the journal is whole: {error}")
+    for doubt in doubts:
+        _say(doubt)
 
 
 def _bear_witness(parts: Parts, now_us: int, why: Why) -> None:

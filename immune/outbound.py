@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 
-from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, StreamReader, TCPConnector
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
@@ -39,6 +39,16 @@ class GuardedResolver(AbstractResolver):
     async def close(self) -> None:
         """Nothing to let go of."""
         await self._inner.close()
+
+
+async def read_up_to(content: StreamReader, limit_bytes: int) -> bytes:
+    """The body of an answer, or its beginning. Asked for so many bytes, the reader itself gives whatever has arrived."""
+    pieces: list[bytes] = []
+    left = limit_bytes
+    while left > 0 and (piece := await content.read(left)):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
 
 
 def open_session(*, private: bool, loopback: bool, timeout_s: float) -> ClientSession:

@@ -17,7 +17,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -109,6 +109,9 @@ class ImmuneClient:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ValueError(f"not the address of a daemon: {url!r}; give http://HOST:PORT")
+        token = token.strip()  # as it is read from a file, with the end of its line
+        if not token.isascii() or not token.isprintable():
+            raise ValueError("not a token; give the text that `immune tokens create` printed")
         if when_lost not in {"fail_open", "fail_closed"}:
             raise ValueError(f"when_lost is fail_open or fail_closed, not {when_lost!r}")
         self.when_lost = when_lost
@@ -206,9 +209,17 @@ class ImmuneClient:
             self.counts.waiting = len(self._buffer)
 
     def _post(self, batch: list[dict[str, Any]]) -> int:
-        body = json.dumps({"samples": batch}, default=str).encode("utf-8", "backslashreplace")
+        body = f'{{"samples": [{", ".join(self._written(batch))}]}}'.encode("utf-8", "backslashreplace")
         answer = self._request("POST", "/v1/vitals", body, {"Content-Type": "application/json"})
         return int(answer.get("accepted", 0))
+
+    def _written(self, batch: list[dict[str, Any]]) -> Iterator[str]:
+        """The samples as JSON; what cannot be written is left out, and with that refused."""
+        for sample in batch:
+            try:
+                yield json.dumps(sample, default=str)
+            except (TypeError, ValueError, RecursionError) as error:
+                self._note(f"a sample of {sample['agent']!r} cannot be sent: {error}")
 
     # -- the gate ------------------------------------------------------------------------------------------------------
 

@@ -61,7 +61,8 @@ class Context:
     login: Login | None = None
     """Where people log in; None where nobody does."""
     surroundings: Callable[[], Mapping[str, Any]] = dict
-    """What runs beside the engine: ``children`` as a list, ``companions`` as a mapping of name to health."""
+    """What runs beside the engine: ``children`` as a list, ``companions`` as a mapping of name to health, ``doubts`` about the journal,
+    ``order_errors`` as a mapping of agent to what came back of the last order that failed."""
     ticked_at_us: int = 0
 
     @property

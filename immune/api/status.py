@@ -15,10 +15,12 @@ from immune.api.routing import READERS, Call, Route
 from immune.api.seams import Document
 from immune.api.stream import BUFFERED
 from immune.core.events import iso
+from immune.core.state import RunState
 from immune.ports import Bound, Bounded
 
 US = 1_000_000
 NEARLY_FULL = 0.9
+SHOWN = 10
 FULL_IS_FINE = ("state.", "webhook.", "process.", "mirror.", "executor.", "otlp.")
 
 
@@ -31,13 +33,14 @@ def status_document(context: Context, now_us: int) -> Document:
     """Run, ticks, journal, measurements, people, children, companions, and every bound with its size and its losses."""
     engine, state = context.engine, context.engine.state
     around = context.surroundings()
+    not_enforced = _not_enforced(state, around.get("order_errors"))
     bounds = [*engine.bounds(), *_own_bounds(context)]
     account, counters = engine.queue.account(), engine.counters
     age_s = max(0, now_us - context.ticked_at_us) / US
     return {
         "version": __version__,
         "at": iso(now_us),
-        "troubles": _troubles(context, around, bounds, age_s),
+        "troubles": [*_troubles(context, around, bounds, age_s), *(f"{one['agent']} is not held as ordered: {one['error']}" for one in not_enforced)],
         "run": {
             "run_id": engine.run_id,
             "started_at": iso(state.started_at_us) if state.started_at_us else None,
@@ -57,6 +60,7 @@ def status_document(context: Context, now_us: int) -> Document:
         "journal": {
             "writable": not engine.trouble,
             "trouble": engine.trouble,
+            "doubts": around.get("doubts", []),
             "seq": state.seq,
             "head": state.head,
             "refused": engine.outage.refused,
@@ -71,6 +75,7 @@ def status_document(context: Context, now_us: int) -> Document:
             "plans_open": len(state.open_plans),
             "approvals_waiting": sum(state.approvals[key].status == "pending" for key in state.open_approvals),
         },
+        "not_enforced": not_enforced,
         "api": {
             "refused_acts": context.counters.refused_acts,
             "auth_failures": context.doorman.failed,
@@ -107,6 +112,7 @@ def _of_login(desk: Desk) -> Iterable[Bound]:
 def _troubles(context: Context, around: Mapping[str, object], bounds: Sequence[Bound], age_s: float) -> list[str]:
     engine = context.engine
     found = [f"the journal cannot be written: {engine.trouble}"] if engine.trouble else []
+    found += _texts(around.get("doubts"))
     if engine.view is not None and age_s > 5.0 + 2 * engine.period_us / US:
         found.append(f"the last tick was {age_s:.0f} s ago")
     found += _of_companions(around.get("companions"))
@@ -122,6 +128,17 @@ def _troubles(context: Context, around: Mapping[str, object], bounds: Sequence[B
 def _full_by_design(bound: Bound) -> bool:
     """Caches that are meant to be full, what has one place an agent, and the state, which lets go of the oldest by itself."""
     return bound.name in {"api.stream_events", "api.receipts", "gate.told"} or bound.name.startswith(FULL_IS_FINE)
+
+
+def _not_enforced(state: RunState, errors: object) -> list[Document]:
+    """Agents that an order has not reached, and why; a few of them."""
+    told = errors.items() if isinstance(errors, Mapping) else ()
+    missed = [(agent, error) for agent_id, error in told if (agent := state.agents.get(agent_id)) is not None and agent.desired != agent.observed]
+    return [{"agent": agent.agent_id, "error": str(error)[:300]} for agent, error in missed[:SHOWN]]
+
+
+def _texts(told: object) -> list[str]:
+    return [str(one) for one in told] if isinstance(told, list) else []
 
 
 def _of_companions(companions: object) -> list[str]:

@@ -37,7 +37,11 @@ class Child:
     @classmethod
     async def start(cls, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path | None, log: Path | None, held: bool) -> Child:
         """Start a program in a session of its own; with `held` it executes nothing yet. Raises UnreachableError when it cannot be started."""
-        out = log.open("ab") if log else None
+        try:
+            out = log.open("ab") if log else None
+        except OSError as error:
+            way_out = "name a file in a directory that is there, with room in it"
+            raise UnreachableError(f"its log cannot be written: {error.strerror}", field="log", value=str(log), way_out=way_out) from None
         try:
             # not in a thread: a start that is cancelled half way would leave a child that nobody knows
             popen = subprocess.Popen(  # noqa: ASYNC220, S603 - returns once the program is loaded; the words come from the operator's file

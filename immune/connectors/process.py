@@ -24,6 +24,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -38,6 +39,8 @@ from immune.connectors.proctable import Seen, boot_id, family, look, signal_exac
 from immune.core.events import LEVELS, Level
 from immune.errors import InputError, UnreachableError
 from immune.ports import Answer, Bound, Connector
+
+log = logging.getLogger("immune.connectors")
 
 BEAT_RUN_S = 1.0
 BEAT_HOLD_S = 2.0
@@ -338,8 +341,12 @@ class ProcessConnector:
             return
         living = {agent_id: [hand.child.pid, hand.child.started] for agent_id, hand in self._hands.items() if hand.child is not None}
         draft = self._ledger.with_suffix(".new")
-        draft.write_text(json.dumps({"boot": boot_id(), "children": living}) + "\n", encoding="utf-8")
-        draft.replace(self._ledger)
+        try:
+            draft.write_text(json.dumps({"boot": boot_id(), "children": living}) + "\n", encoding="utf-8")
+            draft.replace(self._ledger)
+        except OSError as error:
+            # holding and ending the children goes on: a disk that takes nothing must not set them free
+            log.warning("the children could not be noted in %s (%s): if this daemon is killed, the next one does not find them", self._ledger, error)
 
     async def _end_leftovers(self) -> None:
         """End children of a daemon that was killed: same boot, same number, same start time, leader of its session."""

@@ -224,7 +224,7 @@ class WebhookConnector:
         from aiohttp import ClientConnectorError, ClientError  # noqa: PLC0415 - 0.2 s that only its users should pay
         from yarl import URL  # noqa: PLC0415 - as aiohttp
 
-        from immune.outbound import ANSWER_BYTES, open_session  # noqa: PLC0415 - as aiohttp
+        from immune.outbound import ANSWER_BYTES, open_session, read_up_to  # noqa: PLC0415 - as aiohttp
 
         if self._session is None or self._loop is not asyncio.get_running_loop():  # a warm-up runs on a loop of its own
             self._loop = asyncio.get_running_loop()
@@ -232,7 +232,7 @@ class WebhookConnector:
         try:
             target = URL(url, encoded=True)
             async with self._session.request(method, target, data=body, headers=headers, allow_redirects=False) as response:
-                content = await response.content.read(ANSWER_BYTES)
+                content = await read_up_to(response.content, ANSWER_BYTES)
                 return _read(response.status, content)
         except ClientConnectorError as error:
             return _Reply(trouble=f"cannot connect: {error.os_error.strerror or type(error.os_error).__name__}", arrived=False)

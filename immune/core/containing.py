@@ -11,6 +11,8 @@ from immune.core.decision import Enforce, EnforcementRetried, Rules
 from immune.core.events import LEVELS, Level
 from immune.core.state import IncidentState, RunState
 
+NOT_IN_FORCE = "not observed in force; an agent that does not ask its gate cannot be held by it"
+
 
 def automatically_contained(state: RunState) -> set[str]:
     """Agents that a containment decided without a person holds at this moment."""
@@ -133,7 +135,7 @@ class Containment(Bench):
                 event = acts.EnforcementFailed(
                     desired=agent.desired,
                     observed=agent.observed,
-                    error="not observed in force; an agent that does not ask its gate cannot be held by it",
+                    error=self.mirror.order_errors.get(agent_id, NOT_IN_FORCE)[:300],
                     waited_s=waited_us / US,
                 )
                 self.docket.add(agent_id, event, correlation=agent.incident_id)

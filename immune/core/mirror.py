@@ -6,7 +6,7 @@ tell: since when an agent is idle, when its symptoms were last present. Those ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 import numpy as np
@@ -30,6 +30,7 @@ class Mirror:
     samples, spoke     samples scored of each agent so far, and whether the newest tick brought any
     watched            agents that are, or ought to be, contained
     retried_us         when enforcement was last tried again on them
+    order_errors       what came back of the last order to an agent that failed; kept by whoever gives the orders
     probation_samples  plan id -> samples its agent had when the probation began (or the daemon restarted)
     """
 
@@ -46,6 +47,7 @@ class Mirror:
         self.deviating: set[str] = set()
         self.watched: set[str] = set()
         self.retried_us: dict[str, int] = {}
+        self.order_errors: Mapping[str, str] = {}
         self.probation_samples: dict[str, int] = {}
 
     def sync(self, state: RunState, agent_ids: Iterable[str]) -> None:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from immune.errors import StoreUnavailableError
 
+RUNS_KEPT = 200
+"""The file is written anew with every delivery, and there is a run for every demo: the longest unused are let go."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
@@ -18,7 +21,7 @@ class Place:
 
 
 class Cursor:
-    """The places of all runs of a data directory."""
+    """The places of the newest runs of a data directory."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -33,7 +36,8 @@ class Cursor:
 
     def save(self, run_id: str, place: Place) -> None:
         """Remember a place. Raises StoreUnavailableError when the disk refuses."""
-        places = {**self._places(), run_id: {"sent_seq": place.sent_seq, "needs_from_seq": place.needs_from_seq}}
+        others = [known for known in self._places().items() if known[0] != run_id]
+        places = {**dict(others[1 - RUNS_KEPT :]), run_id: {"sent_seq": place.sent_seq, "needs_from_seq": place.needs_from_seq}}
         fresh = self.path.with_suffix(".new")
         try:
             fresh.write_text(json.dumps(places), encoding="utf-8")

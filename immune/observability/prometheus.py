@@ -68,4 +68,5 @@ def _edge(edge: float, is_open: bool) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.10g}"
+    # a count to its last digit, however large: OTLP tells the same
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:.10g}"

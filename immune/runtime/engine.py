@@ -122,6 +122,7 @@ class Engine:
         if self.executor is not None:
             self.rules = replace(rules, can=self.executor.can)
         self.mirror = Mirror()
+        self.mirror.order_errors = self.executor.level_errors if self.executor is not None else {}
         self.counters = Counters()
         self.outage = Outage()
         self.state = RunState(keep=keep)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from dashboard.routes import live as stream_routes
 from immune.api.server import serve
 from immune.clock import SystemClock
-from tests.browser.conftest import DEADLINE_S, NARROW, WIDE, live
+from tests.browser.conftest import DEADLINE_S, NARROW, WIDE, enter, live
 from tests.integration.daemon_kit import open_incident, open_request
 
 SHOWN_MS = 1000
+NOON, SOON = "2026-01-01T12:00:00.000000Z", "2026-01-01T12:00:05.000000Z"
 
 
 def test_d1_the_tabs_of_a_browser_share_one_stream_and_the_next_takes_over(stage, tab, chromium):
@@ -234,3 +237,17 @@ def test_d2_scroll_and_selection_stay_while_the_page_lives(stage, tab):
     stage.do(lambda made: open_incident(made, "worst-2"))
     page.locator("tbody", has_text="worst-2").wait_for()
     assert abs(page.evaluate(f"document.querySelector(\"tr[data-key='{key}']\").getBoundingClientRect().top") - top) < 3
+
+
+@pytest.mark.fault("F54")
+def test_a_dead_child_is_on_the_system_page_with_what_killed_it_and_when_it_starts_again(stage, tab):
+    child = {"name": "mirror", "status": "waiting", "failures": 3, "last_error": "OSError: gone", "since": NOON, "next_start": SOON}
+    stage.do(lambda made: setattr(made.api.context, "surroundings", lambda: {"children": [child], "companions": {}}))
+    page = live(enter(tab(stage.url), stage, "admin", "/system"))
+    row = page.get_by_role("row").filter(has_text="mirror")
+    row.wait_for()
+    told = row.inner_text()
+    assert "waiting" in told
+    assert "OSError: gone" in told
+    assert row.locator("time").nth(0).get_attribute("datetime") == SOON
+    assert page.locator("#system .wrong").get_by_text("mirror is waiting: OSError: gone").count() == 1

@@ -61,6 +61,7 @@ class Endpoint:
     answer: dict = field(default_factory=lambda: {"outcome": "succeeded"})
     unsigned: int = 0
     wait_s: float = 0.0
+    in_pieces: bool = False
 
     def app(self) -> web.Application:
         app = web.Application()
@@ -73,7 +74,7 @@ class Endpoint:
         due = "v1=" + hmac.new(SECRET, stamp + b"." + content, hashlib.sha256).hexdigest()
         self.unsigned += not hmac.compare_digest(due, request.headers["Immune-Signature"])
 
-    async def post(self, request: web.Request) -> web.Response:
+    async def post(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         self._check(request, body)
         order = json.loads(body)
@@ -88,7 +89,17 @@ class Endpoint:
             return web.json_response({"outcome": "unsupported", "detail": "no such thing here"})
         if order["key"] not in self.done:
             self.done[order["key"]] += 1
-        return web.json_response({**self.answer, "level": self.levels.get(order["agent"], "none")})
+        answer = web.json_response({**self.answer, "level": self.levels.get(order["agent"], "none")})
+        return await self._letter_by_letter(request, answer) if self.in_pieces else answer
+
+    async def _letter_by_letter(self, request: web.Request, answer: web.Response) -> web.StreamResponse:
+        """As a network may deliver it: each byte by itself."""
+        slow = web.StreamResponse(headers={"Content-Type": answer.content_type})
+        await slow.prepare(request)
+        for letter in answer.text.encode():
+            await slow.write(bytes([letter]))
+            await pause()
+        return slow
 
     async def get(self, request: web.Request) -> web.Response:
         self._check(request, request.query_string.encode())
@@ -371,3 +382,8 @@ def test_the_secret_is_never_shown():
     with pytest.raises(InputError) as refused:
         WebhookConnector(replace(spec, secret=b"too short"), SystemClock())
     assert "too short'" not in str(refused.value)
+
+
+async def test_an_answer_that_arrives_in_pieces_is_one_answer(endpoint, hook):
+    endpoint.in_pieces = True
+    assert (await hook.perform("crawler-1", "restart_agent", key="k", epoch=1)).outcome == "succeeded"

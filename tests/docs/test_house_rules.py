@@ -92,3 +92,26 @@ def test_the_wall_clock_is_read_in_one_place(path):
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_is_left_to_do(path):
     assert not re.search(r"\b(TODO|FIXME|XXX|HACK|NotImplemented(Error)?)\b", text_of(path))
+
+
+SECRET_NAME = re.compile(r"(^|_)(token|secret|csrf|password|signature|mac)$")
+
+
+def secrets_compared_in(source: str) -> list[int]:
+    """Lines where something that is named like a secret is compared with == or !=, which ends the sooner the earlier they differ."""
+    compared = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Compare)]
+    plain = [node for node in compared if any(isinstance(one, ast.Eq | ast.NotEq) for one in node.ops)]
+    return [node.lineno for node in plain if any(SECRET_NAME.search(_last_name(side)) for side in (node.left, *node.comparators))]
+
+
+def _last_name(node: ast.expr) -> str:
+    if isinstance(node, ast.Call):
+        return _last_name(node.func)
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def test_secrets_are_compared_in_a_time_that_does_not_depend_on_them():
+    serving = [*(ROOT / "immune").rglob("*.py"), *(ROOT / "dashboard").rglob("*.py")]
+    assert {str(path.relative_to(ROOT)): lines for path in serving if (lines := secrets_compared_in(text_of(path)))} == {}
+    assert sum("hmac.compare_digest(" in text_of(path) for path in serving) >= 3
+    assert secrets_compared_in("if given == session.csrf: ...\nif kept.token() != x: ...\nif size == 3: ...") == [1, 2], "the rule can fail"

@@ -46,27 +46,34 @@ async def test_the_status_says_how_the_daemon_is_doing_and_no_secret(tmp_path):
 async def test_troubles_come_as_sentences(tmp_path):
     around = {
         "children": [{"name": "mirror", "status": "waiting", "failures": 3, "last_error": "OSError: gone", "since": ""}],
+        "doubts": ["the journal does not hold: event 7"],
+        "order_errors": {"held": "hook.example: cannot connect", "free": "an old error", "nobody": "gone"},
         "companions": {"watchdog": {"trouble": "the loop has not come round for 4.0 s"}, "calm": {"trouble": ""}},
     }
     async with daemon(tmp_path) as made:
         made.api.context.surroundings = lambda: around
+        await made.vitals({"agent": "held"}, {"agent": "free"})
         await made.tick()
+        assert (await made.ask("POST", "/v1/agents/held/contain", {"level": "isolated", "reason": "odd"})).status == 200
         made.clock.at_us += 60 * US
         troubles = (await made.ask("GET", "/v1/status")).document["troubles"]
         assert troubles == [
+            "the journal does not hold: event 7",
             "the last tick was 60 s ago",
             "watchdog: the loop has not come round for 4.0 s",
             "mirror died and waits to be started again: OSError: gone",
+            "held is not held as ordered: hook.example: cannot connect",
         ]
 
 
+@pytest.mark.fault("F54")
 async def test_a_dead_child_is_seen_on_the_page_with_what_killed_it_and_when_it_starts_again(tmp_path):
     async def dies():
         raise OSError("the mirror broke")
 
     async with daemon(tmp_path) as made:
         supervisor = Supervisor(made.clock, lambda failure: None)
-        made.api.context.surroundings = lambda: _surroundings(SimpleNamespace(supervisor=supervisor, companions=()))
+        made.api.context.surroundings = lambda: _surroundings(SimpleNamespace(supervisor=supervisor, companions=(), doubts=[], engine=made.engine))
         waits = asyncio.get_running_loop().create_future()
 
         async def sleep_until_us(at_us):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from immune.clock import SystemClock
 from immune.core.acts import SicknessReported
 from immune.core.events import Draft
 from immune.core.vitals import AgentIdentity, Roster, SampleBatch, VitalSchema
+from immune.stores.influx import writer as writer_module
 from immune.stores.influx.beside import pair
 from immune.stores.influx.courier import Courier, NotNowError, asked_s
 from immune.stores.influx.letters import DeadLetters
@@ -210,6 +213,22 @@ async def test_a_damaged_file_of_the_spool_holds_up_nobody(tmp_path):
             writer.take(T0, batch_of(3, T0))
             await until(lambda: writer.account().stored == 3)
         assert writer.account().dropped == 5
+
+
+async def test_a_file_of_the_spool_that_nobody_has_a_handle_for_is_brought_later_and_not_thrown_away(tmp_path, monkeypatch):
+    async with FakeInflux() as server:
+        first = writer_to(server.target(), tmp_path)
+        server.usual = "hang"
+        first.take(T0, batch_of(3, T0))
+        await first.close()
+        server.usual = (204, {}, "")
+        left, read_bytes = [OSError(errno.EMFILE, "too many open files")], Path.read_bytes
+        monkeypatch.setattr(writer_module, "READ_AGAIN_S", 0.001)
+        monkeypatch.setattr(Path, "read_bytes", lambda path: (_ for _ in ()).throw(left.pop()) if left else read_bytes(path))
+        async with Running(writer_to(server.target(), tmp_path)) as second:
+            await until(lambda: second.account().stored == 3)
+        assert second.account().dropped == 0
+        assert not left
 
 
 @pytest.mark.fault("F13")

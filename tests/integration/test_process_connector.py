@@ -260,6 +260,31 @@ async def test_what_a_killed_daemon_left_behind_is_ended_and_nobody_else(tmp_pat
         bystander.wait()
 
 
+async def test_a_log_that_cannot_be_written_costs_its_own_agent_and_no_other(tmp_path):
+    argv = ("sleep", "60")
+    wrong = ProcessSpec(agent_id="a-1", argv=argv, log=tmp_path / "no such directory" / "a.log")
+    connector = ProcessConnector([wrong, ProcessSpec(agent_id="a-2", argv=argv)])
+    failed = await connector.start()
+    assert list(failed) == ["a-1"]
+    assert "its log cannot be written" in failed["a-1"]
+    assert connector.pid("a-2") is not None
+    await connector.close()
+
+
+async def test_a_disk_that_takes_no_ledger_keeps_no_child_from_being_held_or_ended(tmp_path, caplog):
+    patient = Patient(tmp_path)
+    patient.ledger.with_suffix(".new").mkdir()  # nothing can be written there
+    assert await patient.connector.start() == {}
+    await patient.works()
+    child = look(patient.connector.pid("worker-1"))
+    assert (await patient.order("isolated")).outcome == "succeeded"
+    assert (await patient.order("evicted")).outcome == "succeeded"
+    assert (await patient.connector.perform("worker-1", "restart_agent", key="k", epoch=1)).outcome == "succeeded"
+    await patient.connector.close()
+    assert look(child.pid) is None
+    assert "could not be noted" in caplog.text
+
+
 @pytest.mark.parametrize("ledger", ["", "[]", '{"boot": 1', '{"boot": "other", "children": {"a": [1, 1]}}'])
 async def test_a_ledger_that_cannot_be_read_signals_nobody(tmp_path, ledger):
     patient = Patient(tmp_path)

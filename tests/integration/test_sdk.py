@@ -184,6 +184,27 @@ async def test_a_batch_that_is_refused_does_not_block_what_comes_after(tmp_path)
         assert "403" in one.last_error
 
 
+async def test_a_sample_that_cannot_be_written_keeps_no_other_from_being_sent(tmp_path):
+    async with daemon(tmp_path) as made:
+        mine = client(made.server.url, made.token["operator"], background=False)
+        endless = []
+        endless.append(endless)
+        mine.report_vitals("a-1", latency_ms=1)
+        mine.report_vitals("a-1", task=endless)
+        mine.report_vitals("a-2", latency_ms=1)
+        assert await asyncio.to_thread(mine.flush)
+        assert (mine.counts.sent, mine.counts.refused, mine.counts.waiting) == (2, 1, 0)
+        assert made.ingest.waiting == 2
+
+
+async def test_a_token_may_come_with_the_end_of_its_line(tmp_path):
+    async with daemon(tmp_path) as made:
+        await made.vitals({"agent": "a-1"})
+        await made.tick()
+        mine = client(made.server.url, made.token["operator"] + "\n", background=False)
+        assert (await asyncio.to_thread(mine.gate, "a-1")).source == "daemon"
+
+
 async def test_the_background_thread_sends_and_closing_sends_the_rest(tmp_path):
     async with daemon(tmp_path) as made:
         with client(made.server.url, made.token["admin"], background=True, flush_every_s=0.01) as one:

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,7 @@ PLANTED = {
 PASSWORD, WRONG = "planted password 3141", "planted wrong password 2718"
 PATHS = """healthz readyz metrics openapi.json nowhere v1/status v1/agents v1/agents/a-1 v1/incidents v1/approvals v1/plans v1/containments
     v1/tasks v1/runs v1/why/a-1 v1/memory v1/gate/a-1"""
-COMMANDS = (
-    "journal backup {data}/copy.db",
+COMMANDS = [
     "journal export",
     "journal tail",
     "journal verify",
@@ -42,7 +42,8 @@ COMMANDS = (
     "runs",
     "memory",
     "why a-1",
-)
+    "journal backup {data}/copy.db",
+]
 CONFIG = """
 [[webhook]]
 agents = ["*"]
@@ -105,6 +106,12 @@ class Running:
         except urllib.error.HTTPError as error:
             return error.read().decode()
 
+    def until(self, holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + WAIT_S
+        while not holds():
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.2)
+
     def look_at_the_dashboard(self, run_id: str) -> tuple[dict[str, str], set[str]]:
         """Everything that the dashboard shows or lets one download to somebody with a password; and the secrets of that session."""
         arguments = [sys.executable, "-m", "dashboard", "--data-dir", str(self.data), "--port", "0", "--json"]
@@ -162,15 +169,14 @@ def test_no_planted_secret_comes_out_anywhere(tmp_path):
         admin = (running.data / "admin.token").read_text().strip()
         for agent in ("a-1", "a-2"):
             outputs[f"vitals {agent}"] = running.ask("POST", "/v1/vitals", {"samples": [{"agent": agent, "latency_ms": 5}]})
+        running.until(lambda: '"a-2"' in running.ask("GET", "/v1/agents"))
         outputs["contain"] = running.ask("POST", "/v1/agents/a-1/contain", {"level": "isolated", "reason": "to call the webhook"})
         outputs["login"] = running.ask("POST", "/v1/login", {"name": "ada", "password": WRONG}, token="")
         session = json.loads(running.ask("POST", "/v1/login", {"name": "ada", "password": PASSWORD}, token=""))["token"]
         outputs["as ada"] = running.ask("POST", "/v1/agents/a-2/report", {"reason": "odd"}, token=session)
         outputs["stale"] = running.ask("GET", "/v1/agents", token=PLANTED["IMMUNE_TOKEN"])
         outputs["odd token"] = running.ask("POST", "/v1/stop", {"reason": admin[:4]}, token="imm_admin_planted-odd-token-6f6f")
-        deadline = time.monotonic() + WAIT_S
-        while '"done":0,' in running.ask("GET", "/v1/status") and time.monotonic() < deadline:
-            time.sleep(0.2)
+        running.until(lambda: "a-1 is not held as ordered: 127.0.0.1: cannot connect" in running.ask("GET", "/v1/status"))
         for path in PATHS.split():
             outputs[path] = running.ask("GET", "/" + path)
         run_id = json.loads(outputs["v1/status"])["run"]["run_id"]

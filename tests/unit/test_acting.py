@@ -10,6 +10,7 @@ import pytest
 from immune.actions import ACTIONS
 from immune.core import acts
 from immune.core.commands import Commands, Principal
+from immune.core.containing import NOT_IN_FORCE
 from immune.core.policy import ApprovalsPolicy, ContainmentPolicy, DetectionPolicy, HealingPolicy, Policy
 from immune.ports import Answer
 from tests.doubles import HOURS_S, US, FlakyConnector, ScriptedSentinel, World, kinds, live
@@ -340,9 +341,21 @@ def test_whoever_disobeys_is_an_alarm_is_tried_again_and_never_shown_as_containe
     engine = live(world, hands, ticks=40, policy=POLICY)
     (failed,) = kinds(engine, "enforcement_failed")
     assert failed[0] == "a-0"
+    assert failed[1].error == NOT_IN_FORCE, "the order was taken, and nothing came of it"
     assert len(hands.orders["a-0"]) >= 5
     assert engine.state.agents["a-0"].word != "isolated"
     assert kinds(engine, "enforcement_observed") == []
+
+
+def test_the_alarm_says_what_came_back_of_the_order():
+    class Unreachable(FlakyConnector):
+        async def contain(self, agent_id, level, *, epoch):
+            return Answer(outcome="failed", detail="cannot connect: connection refused")
+
+    world = sick_world()
+    world.patients[0].obeys = False
+    ((_, alarm),) = kinds(live(world, Unreachable(world, supported=frozenset()), ticks=40, policy=POLICY), "enforcement_failed")
+    assert alarm.error == "cannot connect: connection refused"
 
 
 def test_healing_waits_until_the_block_holds_or_is_known_not_to():

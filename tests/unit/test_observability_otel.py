@@ -12,6 +12,7 @@ import pytest
 
 from immune.clock import VirtualClock, run_virtual
 from immune.errors import InputError
+from immune.observability import cursor as cursor_module
 from immune.observability.companion import OtelCompanion
 from immune.observability.cursor import Cursor, Place
 from immune.observability.otel_settings import OtelSettings, read_otel_settings
@@ -289,3 +290,11 @@ def test_a_password_in_the_endpoint_is_said_nowhere(tmp_path):
     with pytest.raises(InputError) as refused:
         read_otel_settings({"OTEL_EXPORTER_OTLP_ENDPOINT": "ftp://me:hunter2@h:4318"})
     assert "hunter2" not in json.dumps([said, dict(made.health()), str(refused.value)])
+
+
+def test_only_so_many_places_are_kept_and_the_one_that_is_used_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(cursor_module, "RUNS_KEPT", 3)
+    cursor = Cursor(tmp_path / "otel.json")
+    for seq, run_id in enumerate(("mine", "demo-1", "demo-2", "mine", "demo-3", "demo-4"), 1):
+        cursor.save(run_id, Place(sent_seq=seq))
+    assert [cursor.load(run_id).sent_seq for run_id in ("mine", "demo-1", "demo-2", "demo-3", "demo-4")] == [4, 0, 0, 5, 6]

@@ -13,12 +13,14 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from immune.core.policy import HealingPolicy, Policy
 from immune.core.vitals import SampleBatch
+from immune.observability import panel as panel_module
 from immune.observability.distributions import OTHER, SERIES_MAX, Distribution, Example
 from immune.observability.genai import PAIRS_MAX, FleetMeter
 from immune.observability.instruments import GENAI_SECONDS, HISTOGRAMS, INSTRUMENTS, HistogramSpec, all_names, prometheus_name
 from immune.observability.panel import MEASURED, Panel
 from immune.observability.prometheus import expose
 from immune.observability.snapshot import Snapshot
+from immune.observability.story import Story
 from immune.ports import Bound
 from tests.doubles import START_US, US, FlakyConnector, World, engine_over, live
 
@@ -128,6 +130,24 @@ def test_a_panel_of_a_resumed_run_measures_what_was_open_when_it_began():
     histograms = {spec.name: series for spec, series in opened[0].snapshot().histograms}
     assert not histograms["immune.detection.delay"], "it was detected before"
     assert histograms["immune.incident.duration"], "it was healed since"
+
+
+def test_what_has_been_open_for_ever_does_not_hold_up_a_start(monkeypatch):
+    """Somebody contained by hand long ago, and a long journal since: the whole of it was read before the gate answered."""
+    monkeypatch.setattr(panel_module, "HEARD_AGAIN_MAX", 5)
+    monkeypatch.setattr(panel_module, "begun_seq", lambda state: 1)
+    (world, engine), heard = sick(4), []
+    live(world, ticks=30, engine=engine)
+    hear = Story.hear
+    monkeypatch.setattr(Story, "hear", lambda story, envelope: heard.append(envelope.seq) or hear(story, envelope))
+    Panel(engine, HandClock(engine.state.at_us))
+    assert heard == list(range(engine.state.seq - 4, engine.state.seq + 1))
+
+
+def test_a_count_is_told_to_its_last_digit_as_by_otlp():
+    counter = next(one for one in INSTRUMENTS if one.name == "immune.samples")
+    shown, _ = expose(Snapshot(at_us=0, since_us=0, run_since_us=0, numbers=((counter, {(): 123_456_789_012}),), histograms=()))
+    assert b"immune_samples_total 123456789012\n" in shown
 
 
 def test_a_label_cannot_break_out_of_its_quotes():

@@ -23,6 +23,7 @@ from random import SystemRandom
 import aiohttp
 
 from immune.clock import US, Clock
+from immune.outbound import read_up_to
 from immune.settings import InfluxSettings
 from immune.stores.influx.words import message_of
 
@@ -32,6 +33,7 @@ PERSON_NEEDED_S = 15.0
 TIMEOUT_S = 10.0
 PATIENCE_S = 2.0
 GZIP_LEVEL = 1
+MESSAGE_BYTES = 4096
 MENDS = {
     401: "give a token that may write to this bucket: INFLUXDB_V2_TOKEN, or make one with `immune influx setup`",
     403: "give a token that may write to this bucket: INFLUXDB_V2_TOKEN, or make one with `immune influx setup`",
@@ -130,7 +132,7 @@ class Courier:
                 timeout=aiohttp.ClientTimeout(total=self.timeout_s),
                 allow_redirects=False,
             ) as response:
-                message = (await response.content.read(4096)).decode("utf-8", "replace")
+                message = (await read_up_to(response.content, MESSAGE_BYTES)).decode("utf-8", "replace")
                 return _Answer(status=response.status, message=message, retry_after=response.headers.get("Retry-After", ""))
         except TimeoutError:
             raise self._later(f"no answer within {self.timeout_s:g} s", "") from None

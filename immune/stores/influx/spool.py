@@ -8,6 +8,7 @@ of them: what the tick and the status page ask is counted as it changes.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections import OrderedDict
@@ -18,6 +19,7 @@ from immune.errors import StoreUnavailableError
 from immune.stores.sqlite import FILE_MODE, make_directory, unavailable
 
 MEMORY_SHARE = 16
+_SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _NAME = re.compile(r"(\d{12})-(\d+)\.lp\.gz")
 
 
@@ -127,12 +129,18 @@ class Waiting:
         return load
 
     def content(self, parcel: Parcel) -> bytes | None:
-        """Its lines, gzipped; None for a file that is gone or damaged, which cannot be brought."""
+        """Its lines, gzipped; None for a file that is gone or damaged, which cannot be brought.
+
+        Raises StoreUnavailableError where it is the process that is short of something, and the file is well.
+        """
         if parcel.content is not None:
             return parcel.content
+        path = self._path(parcel)
         try:
-            return self._path(parcel).read_bytes()
-        except OSError:
+            return path.read_bytes()
+        except OSError as error:
+            if error.errno in _SHORT:
+                raise unavailable(error, path) from error
             return None
 
     def done(self, parcel: Parcel) -> bool:

@@ -36,6 +36,7 @@ TICKS_POINTS_MAX = 1_000_000
 PARCELS_IN_MEMORY = 8
 CLOSE_S = 5.0
 CLOSE_REQUEST_S = 0.8
+READ_AGAIN_S = 1.0
 PROFILE_EVERY_US = 60 * US
 MARK_EVERY_US = US
 
@@ -132,8 +133,8 @@ class VitalsWriter:
         await self._bring_waiting()
 
     async def _bring_waiting(self) -> None:
-        while not self.courier.trouble and len(self.waiting):
-            await self._bring()
+        while not self.courier.trouble and len(self.waiting) and not await self._bring():
+            pass  # each brings what makes one request
         await self._spill_if_held_up()
 
     async def close(self) -> None:
@@ -141,8 +142,8 @@ class VitalsWriter:
         await self._pack()
         self.courier.timeout_s = CLOSE_REQUEST_S
         deadline_us = self.clock.now_us() + round(CLOSE_S * US)
-        while not self.courier.trouble and self.clock.now_us() < deadline_us and len(self.waiting):
-            await self._bring()
+        while not self.courier.trouble and self.clock.now_us() < deadline_us and len(self.waiting) and not await self._bring():
+            pass  # as above
         await self._spill()
         self._note_mark()
         await self.courier.close()
@@ -270,7 +271,10 @@ class VitalsWriter:
     async def _bring(self) -> float:
         """Bring the oldest parcels, as many as make one request; seconds to wait when they could not be."""
         load = self.waiting.next_load(PARCEL_POINTS)
-        contents = await asyncio.to_thread(lambda: [self.waiting.content(parcel) for parcel in load])
+        try:
+            contents = await asyncio.to_thread(lambda: [self.waiting.content(parcel) for parcel in load])
+        except StoreUnavailableError:  # short of handles, say: the parcel stays, at its place
+            return READ_AGAIN_S
         if None in contents:
             gone = [parcel for parcel, content in zip(load, contents, strict=True) if content is None]
             self._dropped += sum(parcel.points for parcel in gone if self.waiting.done(parcel))

@@ -60,7 +60,7 @@ function inside(report) {
   const ill = Object.entries(report.companions ?? {}).filter(([, one]) => one?.trouble).map(([name, one]) => `${words(name)}: ${one.trouble}${name === "notifier" ? ". People may not hear of what waits for them" : ""}`);
   const stopped = report.children.filter((one) => one.status !== "running").map((one) => `${words(one.name)} is ${one.status}${one.last_error ? `: ${one.last_error}` : ""}`);
   const lost = report.bounds.filter((one) => one.lost).map((one) => `${words(one.name.replace(".", ": "))} lost ${one.lost}`);
-  return [...ill, ...stopped, ...(report.journal.writable ? [] : [`the journal cannot be written: ${report.journal.trouble || "see the log"}`]), ...lost];
+  return [...(report.journal.doubts ?? []), ...(report.not_enforced ?? []).map((one) => `${one.agent} is not held as ordered: ${one.error}`), ...ill, ...stopped, ...(report.journal.writable ? [] : [`the journal cannot be written: ${report.journal.trouble || "see the log"}`]), ...lost];
 }
 
 function draw({ troubles, daemon, dashboard, grafana }) {
