@@ -109,6 +109,11 @@ class SymptomSentinel:
             explained_by=cohort,
         )
 
+    def wake(self, now_us: int) -> None:
+        """Silence counts from here."""
+        for one in self._all():
+            one.seen_us = max(one.seen_us, now_us)
+
     def heed(self, words: Words, now_us: int) -> None:
         """What people say changes nothing of what it sees."""
 

@@ -31,7 +31,7 @@ LINES: dict[str, str] = {
     "C3": "who decides second sees who decided, and when",
     "C4": "an undo window before anything starts; rolling back afterwards",
     "C5": "together only what is alike, never what is irreversible",
-    "C6": "who, when and why stay; what was rejected keeps \"Heal now\"",
+    "C6": 'who, when and why stay; what was rejected keeps "Heal now"',
     "C7": "the count in the navigation and the title",
     "C8": "a viewer sees disabled buttons and why; the server answers 403",
     "D1": "live by server-sent events that resume; a chip says live, reconnecting, stale; a restart is caught up with, nothing twice",

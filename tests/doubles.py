@@ -84,6 +84,7 @@ class World:
         self.patients = [Patient(agent_id=f"a-{n}", service=services[n % len(services)]) for n in range(agents)]
         self.enrolled = agents
         self.outage = False
+        self.quiet = False
         self.on_work = lambda patient, by_canary, now_us: None
         self._desk = None
 
@@ -126,6 +127,11 @@ class ScriptedSentinel:
         self.world = world
         self.held, self.ready = set(), True
         self.calls = []
+        self.woken_us = []
+
+    def wake(self, now_us):
+        """Remember since when it has been listened again."""
+        self.woken_us.append(now_us)
 
     def heed(self, words, now_us):
         self.words = words
@@ -142,7 +148,7 @@ class ScriptedSentinel:
             nats=np.array([patient.nats for patient in patients], dtype=np.float32),
             samples=np.array([patient.samples for patient in patients], dtype=np.int64),
             ready=np.full(n, self.ready),
-            silent=np.zeros(n, dtype=bool),
+            silent=np.full(n, self.world.quiet),
             idle=np.zeros(n, dtype=bool),
             findings=tuple(sorted(findings, key=lambda finding: -finding.nats)),
             cohorts=(self._cohort(n),) if cohort else (),

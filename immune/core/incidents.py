@@ -151,7 +151,7 @@ class Examiner:
         index = self.state.agents[incident.agents[0]].index
         finding = findings.get(index)
         held = self._kept_from_working(incident.agents[0])
-        if finding is not None and finding.explained_by and not (held and _only_silent(finding)):
+        if finding is not None and finding.explained_by and not (self.assessment.silent[index] and (held or not _is_silence(incident))):
             if self._under_treatment(incident.agents[0]) or self._refused_by_a_person(incident.agents[0]):
                 return  # a plan comes to its own end first
             self._close(record, incident, "explained", f"part of a shared cause: {self._shared(finding.explained_by)}")
@@ -244,9 +244,9 @@ def in_common(cohort: CohortFinding) -> str:
     return f"{cohort.field}={cohort.value}" if cohort.field else "fleet"
 
 
-def _only_silent(finding: Finding) -> bool:
-    """Whether the strongest evidence is silence, which others may share without having the same cause."""
-    return bool(finding.evidence) and finding.evidence[0].vital == SILENCE
+def _is_silence(incident: IncidentState) -> bool:
+    """Whether silence is what it is about: that others fell silent too says nothing of what an agent did before."""
+    return bool(incident.evidence) and incident.evidence[0].vital == SILENCE
 
 
 def _facts(finding: Finding | CohortFinding) -> tuple[ev.FactNote, ...]:

@@ -56,6 +56,8 @@ from immune.runtime.tidying import Tidying
 COUNTS_EVERY_US = 60 * US
 SWEEP_EVERY_US = 30 * US
 BASELINES_EVERY_US = 60 * US
+AWAY_US = 5 * US
+"""A pause between ticks longer than this (and than five of them) is one in which nobody listened."""
 STATE_EVERY_EVENTS = 2000
 STATE_WORTH_SAVING = 200
 """Fewer events are folded as fast as a snapshot of them is read."""
@@ -141,6 +143,8 @@ class Engine:
         """There were baselines of this run, and they could not be used."""
         self._opened = False
         self._now_us = 0
+        self._listened_us = 0
+        """When it last listened to the agents; 0 before the first tick of a run that nobody watched before."""
         self._pending: list[Draft] = []
         self._answers: list[tuple[RunStep, Answer]] = []
         self._unpublished: list[Envelope] = []
@@ -179,7 +183,11 @@ class Engine:
         self.state, self.broken, self._state_saved_seq = found.state, found.broken, found.saved_seq
         self._enroll_known()
         snapshot = self.journal.load_snapshot(self.run_id, continuity.NAME)
-        self.learns_anew = not self._recall(snapshot) and snapshot is not None
+        recalled = self._recall(snapshot)
+        self.learns_anew = not recalled and snapshot is not None
+        if recalled:
+            self.sentinel.wake(now_us)
+            self._listened_us = now_us
         self.intake.accept_earlier_clock(now_us)
         self.telemetry.begin(self.run_id, self.desk.schema)
         for source in self.sources:
@@ -312,6 +320,7 @@ class Engine:
         for tap in self.sample_taps:
             tap(now_us, screened.batch)
         self.sentinel.heed(words_of(self.state, now_us), now_us)
+        self._listen(now_us)
         assessment = self.sentinel.observe(screened.batch, now_us)
         self.mirror.saw(assessment)
         self._now_us = now_us
@@ -322,6 +331,12 @@ class Engine:
         self._publish(assessment)
         self._housekeep(now_us)
         self.on_tick(now_us)
+
+    def _listen(self, now_us: int) -> None:
+        """A daemon that was down, stalled or asleep heard nobody: that is no silence of the agents."""
+        if self._listened_us and now_us - self._listened_us > max(AWAY_US, 5 * self.period_us):
+            self.sentinel.wake(now_us)
+        self._listened_us = now_us
 
     def _decide(self, assessment: Assessment, now_us: int) -> None:
         self._enroll_new(now_us)

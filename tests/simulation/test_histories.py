@@ -95,7 +95,7 @@ def test_thousands_more(part):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, 1, 2, 320, 1400])  # the last two once took an hour without the daemon for everybody's silence
 def test_nothing_breaks_under_the_eyes_of_the_real_sentinel_either(seed):
     outcome = play(write_for_the_sentinel(seed))
     assert "incident_opened" in outcome.kinds, "it has learnt enough to see somebody fall ill"

@@ -185,6 +185,17 @@ def test_an_outage_that_explains_an_incident_lets_its_containment_go():
     assert [event.basis for _, event in kinds(engine, "released")] == ["explained"]
 
 
+@pytest.mark.parametrize(("quiet", "outcome"), [(False, "explained"), (True, "open")])
+def test_that_all_fall_silent_explains_no_incident_that_was_about_something_else(quiet, outcome):
+    world = sick_world()
+
+    def outage(engine, now_us):
+        world.outage, world.quiet = True, quiet
+
+    engine = live(world, ticks=10, policy=replace(POLICY, mode="observe"), at={5: outage})
+    assert engine.state.incidents["inc-0001"].outcome == outcome
+
+
 def test_an_outage_does_not_release_whom_a_person_refused_to_heal():
     world = sick_world()
 

@@ -288,6 +288,15 @@ def test_a_restart_folds_what_was_and_holds_before_anybody_works():
     assert again.sentinel.held == {agent.index for agent in again.state.agents.values() if agent.incident_id}
 
 
+@pytest.mark.fault("F24")
+def test_a_daemon_that_slept_takes_its_own_absence_for_nobodys_silence():
+    engine = live(World(agents=2), ticks=10)
+    assert engine.sentinel.woken_us == []
+    for seconds in (11, 13, 17, 3_600, 3_601):
+        run_virtual(engine.tick(START_US + seconds * US))
+    assert engine.sentinel.woken_us == [START_US + 3_600 * US]
+
+
 def test_a_restart_grants_starts_and_releases_nothing_by_itself():
     world = World(agents=2)
     world.patients[0].ratio = 8.0

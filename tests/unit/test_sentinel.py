@@ -153,6 +153,20 @@ def test_an_agent_that_stops_is_silent_and_one_that_said_idle_is_not() -> None:
     assert (finding.agent, finding.alarm, finding.present, finding.evidence[0].direction) == (0, True, True, "silent")
 
 
+@pytest.mark.fault("F24")
+def test_while_nobody_listened_nobody_was_silent_and_the_pause_teaches_nothing() -> None:
+    watch, empty = learned(3, 60), SampleBatch.empty()
+    usual = watch.sentinel.arena["gap_mean"][:3].copy()
+    watch.sentinel.wake(at(4000))
+    assert not watch.sentinel.observe(empty, at(4005)).silent.any()
+    assert watch.sentinel.observe(empty, at(4030)).silent.all(), "from when it was listened again, silence is silence"
+    watch.run(4031, 4032)
+    assert np.array_equal(watch.sentinel.arena["gap_mean"][:3], usual)
+    twin = learned(3, 60).sentinel
+    twin.restore(watch.sentinel.snapshot())
+    assert np.array_equal(twin.observe(empty, at(4035)).nats, watch.sentinel.observe(empty, at(4035)).nats)
+
+
 def test_a_retired_agent_is_never_silent_until_it_sends_again() -> None:
     watch = learned(3, 60)
     watch.sentinel.retire([0])

@@ -6,6 +6,7 @@ long as it has been known, at most five minutes, less and less over its first ha
 ``threshold * gap / limit``, that is -ln of an exponential tail whose mean is ``limit / threshold``. Gaps after an agent said
 that it is idle or done teach nothing and mean nothing, with one exception: an agent that has always sent heartbeats while idle
 (`RESTS_KNOWN` of them) and stops is silent after `REST_FACTOR` times the longest pause between them.
+While nobody listened (the daemon was down, or slept) nobody was silent: gaps count from when it listened again, and such a gap teaches nothing.
 """
 
 from __future__ import annotations
@@ -57,11 +58,11 @@ def declare(arena: Arena) -> None:
     arena.declare("retired", np.bool_)
 
 
-def arrive(arena: Arena, agents: Rows, at_us: NDArray[np.int64], status: NDArray[np.int8], policy: DetectionPolicy) -> None:
-    """Take in that these agents (each once) sent something."""
+def arrive(arena: Arena, agents: Rows, at_us: NDArray[np.int64], status: NDArray[np.int8], policy: DetectionPolicy, awake_us: int = 0) -> None:
+    """Take in that these agents (each once) sent something; it has been listened without a break since `awake_us`."""
     last, said, retired = arena["last_at"][agents], arena["status"][agents], arena["retired"][agents]
     gap = np.maximum((at_us - last) / US, 0).astype(np.float32)  # after a clock was set back a gap would be negative
-    known = last >= 0
+    known = last >= awake_us
     heard = known & ~retired
     working = heard & ~resting(said)
     count, mean, peak = arena["gap_count"][agents], arena["gap_mean"][agents], arena["gap_peak"][agents]
@@ -109,7 +110,7 @@ def _limit(count: NDArray[np.int32], mean: Floats, peak: Floats, logs: Floats, p
     return limit
 
 
-def gaps(arena: Arena, now_us: int, policy: DetectionPolicy) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def gaps(arena: Arena, now_us: int, policy: DetectionPolicy, awake_us: int = 0) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(gap / limit, limit in s) of every agent, (agents,); 0 where nothing can be said."""
     size = arena.size
     last, count = arena["last_at"][:size], arena["gap_count"][:size]
@@ -119,5 +120,5 @@ def gaps(arena: Arena, now_us: int, policy: DetectionPolicy) -> tuple[NDArray[np
     rested = np.maximum(np.float32(REST_FACTOR) * np.maximum(arena["rest_peak"][:size], arena["gap_mean"][:size]), np.float32(REST_MIN_S))
     limit = np.where(beats, rested, limit)
     heard = (last >= 0) & (count >= KNOWN_FROM) & (beats | ~resting(status)) & ~arena["retired"][:size]
-    gap = ((now_us - last) / US).astype(np.float32)
+    gap = ((now_us - np.maximum(last, awake_us)) / US).astype(np.float32)
     return np.where(heard, np.maximum(gap, 0) / limit, np.float32(0)), limit

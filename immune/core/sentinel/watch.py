@@ -149,6 +149,7 @@ class Sentinel:
         self._named = np.zeros(0, dtype=np.bool_)
         self._rounds = 0
         self.probes = 0
+        self._awake_us = 0
         self._changed: list[facts.CodedChange] = []
 
     def observe(self, batch: SampleBatch, now_us: int) -> Assessment:
@@ -161,6 +162,10 @@ class Sentinel:
         for rows in _rounds(batch.agent):
             self._round(batch if rows is None else batch.take(rows))
         return self._assess(now_us)
+
+    def wake(self, now_us: int) -> None:
+        """Nobody listened until now (a restart, a machine that slept): silence counts from here."""
+        self._awake_us = now_us
 
     def heed(self, words: Words, now_us: int) -> None:
         """What people have said, from now on; all of it, each time."""
@@ -246,6 +251,7 @@ class Sentinel:
             "contexts": self.contexts.counters,
             "seats": self.seats.pack(),
             "probes": self.probes,
+            "awake_us": self._awake_us,
             "flushes": self.episodes.flushes,
             "lengths": [len(part) for part in parts],
         }
@@ -282,6 +288,7 @@ class Sentinel:
         self.turnover.types.unpack(parts[11])
         self.seats.unpack(head["seats"])
         self._rounds, self.probes, self.episodes.flushes = head["rounds"], head["probes"], head["flushes"]
+        self._awake_us = head.get("awake_us", 0)
         self._types = np.zeros(0, dtype=np.int32)
         self._enroll()
 
@@ -352,7 +359,7 @@ class Sentinel:
         if np.count_nonzero(fresh):
             self.arena["born_at"][agents[fresh]] = batch.at_us[fresh]
             self.turnover.join(self._types[agents[fresh]], batch.at_us[fresh])
-        silence.arrive(self.arena, here, batch.at_us, batch.status, self.policy)
+        silence.arrive(self.arena, here, batch.at_us, batch.status, self.policy, self._awake_us)
         changed = facts.arrive(self.arena, here, batch.at_us, batch.codes)
         self._changed += [change for change in changed if change[1] != MODEL or not self.contexts.known_model(self.arena, change[0], change[3])]
         told = ~np.logical_and.reduce(np.isnan(batch.values), axis=1)
@@ -566,7 +573,7 @@ class Sentinel:
 
     def _assess(self, now_us: int) -> Assessment:
         size, arena, seats = self.arena.size, self.arena, self.seats
-        gap_share, limit = silence.gaps(arena, now_us, self.policy)
+        gap_share, limit = silence.gaps(arena, now_us, self.policy, self._awake_us)
         silent = gap_share >= 1
         ended = np.zeros(0, dtype=np.intp)
         if np.count_nonzero(silent) and self.turnover.kinds.any():
