@@ -17,7 +17,7 @@ _CLAIM = re.compile(r"test_([a-d]\d+)_(.+)")
 LINES: dict[str, str] = {
     "A1": "15 agents: a tile each with name, type, state as text, icon and colour, severity, tier, last seen; first data within 1.5 s",
     "A2": "10,000 agents: a map drawn within 500 ms of the data, under 3,000 nodes, a live frame under 50 ms",
-    "A3": "pointing at a cell or focusing it tells id, state, severity; a click or Enter opens; arrows move; the table says the same, the worst first",
+    "A3": "pointing at a cell or focusing it tells id, state, severity; a click or Enter opens; arrows move; the table says the same, worst first",
     "A4": "groups by type, service, tier, state, and a filter box; both live in the address",
     "A5": "the counts sum to the fleet and filter when pressed",
     "A6": "what changed in the last 5 minutes, the newest first, with deep links",
