@@ -126,7 +126,9 @@ class Containment(Bench):
     def check_enforcement(self) -> None:
         """Desired against observed: whoever deviates too long is an alarm, once, and is tried again."""
         patience_us = round(self.rules.policy.containment.enforce_within_s * US)
-        for agent_id in sorted(self.mirror.deviating):
+        # what this decision orders is newer than the state that it was made from; the old order after it would take it back
+        ordered = {effect.agent_id for effect in self.docket.effects if isinstance(effect, Enforce)}
+        for agent_id in sorted(self.mirror.deviating - ordered):
             agent = self.state.agents[agent_id]
             waited_us = self.now_us - agent.deviating_since_us
             if waited_us < patience_us or self.mirror.retried_us.get(agent_id, 0) + patience_us > self.now_us:

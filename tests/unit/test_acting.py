@@ -358,6 +358,28 @@ def test_whoever_disobeys_is_an_alarm_is_tried_again_and_never_shown_as_containe
     assert kinds(engine, "enforcement_observed") == []
 
 
+@pytest.mark.parametrize("at_tick", range(25, 31))  # whenever the old order happens to be due again
+def test_an_old_order_that_is_tried_again_never_comes_after_the_one_of_this_tick(at_tick):
+    class NeverLetsGo(FlakyConnector):
+        async def contain(self, agent_id, level, *, epoch):
+            self.orders.setdefault(agent_id, []).append(level)
+            if level != "none":
+                self._set(agent_id, level)
+            return Answer(outcome="failed", detail="stuck")
+
+    world = sick_world()
+    hands = NeverLetsGo(world)
+
+    def relapse(engine, now_us):
+        world.patients[0].nats, world.patients[0].shows, world.patients[0].ratio = 60.0, True, 8.0
+
+    engine = live(world, hands, ticks=at_tick + 4, policy=POLICY, at={at_tick: relapse})
+    contained = [event for subject, event in kinds(engine, "contained") if subject == "a-0"]
+    assert len(contained) == 2, "it was let go, though nobody saw it, and contained once more"
+    let_go = hands.orders["a-0"].index("none")
+    assert "none" not in hands.orders["a-0"][hands.orders["a-0"].index("isolated", let_go) :]
+
+
 def test_the_alarm_says_what_came_back_of_the_order():
     class Unreachable(FlakyConnector):
         async def contain(self, agent_id, level, *, epoch):
