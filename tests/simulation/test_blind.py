@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from immune.bootstrap import Stores, build_engine
 from immune.clock import VirtualClock, run_virtual
 from immune.core.policy import Policy
@@ -81,6 +83,7 @@ def test_labels_without_behaviour_change_nothing_at_all():
     assert flipped == calm
 
 
+@pytest.mark.slow
 def test_behaviour_without_labels_is_treated_like_behaviour_with_them():
     labelled, labels = journal_of()
     unlabelled, none = journal_of(unlabelled=True)

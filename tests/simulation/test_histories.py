@@ -115,6 +115,7 @@ def test_a_fault_that_is_taken_out_leaves_the_others_as_they_are():
     assert set(script.faults) - set(fewer.faults) == {script.faults[0]}
 
 
+@pytest.mark.slow
 def test_a_seed_that_fails_prints_the_shortest_history_that_still_does(monkeypatch):
     monkeypatch.setattr(Commands, "_still_open", lambda self, request: None)  # a request may be decided as often as one likes
     with pytest.raises(AssertionError) as failed:
