@@ -21,7 +21,7 @@ from proving.shrink import shrink
 CI = bool(os.environ.get("CI"))
 QUICK = 10
 """Played in half a second."""
-RICH = 50
+RICH = 120
 """From here on they are played in CI only."""
 ENOUGH = 400
 """Among so many, everything that can happen does: the rarest, a relapse, comes once in some eighty."""
@@ -63,7 +63,7 @@ def test_whatever_happens_the_invariants_hold_and_everything_comes_to_an_end(fir
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(QUICK, RICH))
-def test_forty_more(seed, kinds_seen):
+def test_a_hundred_more(seed, kinds_seen):
     kinds_seen |= set(play(write(seed)).kinds)
 
 
