@@ -28,7 +28,6 @@ class Disk:
         self.synced = 0
         self.acknowledged: list[Envelope] = []
         self.unsynced: list[Envelope] = []
-        self.lost_acknowledged = 0
         self.on_synced: Callable[[Sequence[Envelope]], None] = lambda envelopes: None
         self.stall: Callable[[float], None] = lambda seconds: None
 

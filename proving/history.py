@@ -152,8 +152,7 @@ class History:
     def _died(self, process: Process) -> None:
         self.world.ask = None
         process.engine.journal.close()
-        found_late = self.disk.crash(RUN)
-        del found_late
+        self.disk.crash(RUN)
         self.auditor.recovered(self.disk.envelopes(RUN), self.disk.acknowledged)
         self.disk.acknowledged = self.disk.envelopes(RUN)
         self.desk.speaking = {}

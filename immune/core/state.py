@@ -305,11 +305,6 @@ class RunState:
                 return self.incidents[incident_id]
         return None
 
-    def owned_by_person(self, agent_id: str) -> bool:
-        """Whether the ladder is used up for this agent's open incident."""
-        agent = self.agents.get(agent_id)
-        return agent is not None and agent.plan == "exhausted"
-
 
 ANSWERS_KEPT = 2_000
 """A retry comes within seconds; this many commands are minutes even under fire."""
