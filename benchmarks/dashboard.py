@@ -91,51 +91,6 @@ def write_fleet(data_dir: Path, agents: int) -> str:
     return run_id
 
 
-def write_history(data_dir: Path, events: int, agents: int = 200) -> str:
-    """A data directory with one long run: agents that fall ill and recover over days, an incident each time; the run id."""
-    from immune.bootstrap import open_stores
-    from immune.core import events as ev
-    from immune.core.events import Draft
-    from immune.core.policy import Policy
-    from immune.core.policy_file import canonical, policy_version
-
-    run_id, at_us = "bench-long", time.time_ns() // 1000 - 7 * 24 * 3600 * US
-    stores, policy = open_stores(data_dir), Policy(mode="act")
-    epoch = stores.journal.acquire(run_id, "benchmark", at_us)
-    started = ev.RunStarted(
-        version="0", epoch=epoch, period_us=US, policy_version=policy_version(policy), policy=canonical(policy), source=f"{events} events",
-    )  # fmt: skip
-    drafts = [Draft(at_us=at_us, subject="run", event=started)]
-    names = [f"{TYPES[n % 5]}-{n:05d}" for n in range(agents)]
-    drafts += [Draft(at_us=at_us, subject=name, event=ev.AgentEnrolled(index=n, type=TYPES[n % 5], service="s")) for n, name in enumerate(names)]
-    note = ev.EvidenceNote(
-        vital="latency_ms", direction="up", nats=30.0, ratio=4.0, observed=4000.0, expected=1000.0, effect=4.0, growth=0.0, onset_us=at_us,
-        calibration=1.0, basis="own",
-    )  # fmt: skip
-    step_us, number = 7 * 24 * 3600 * US // events, 0
-    while len(drafts) < events - 1:
-        name, number, at_us = names[number % agents], number + 1, at_us + 4 * step_us
-        incident_id = f"inc-{number:04d}"
-        opened = ev.IncidentOpened(
-            incident_id=incident_id, scope="agent", cohort="", agents=(name,), onset_us=at_us, nats=30.0, threshold_nats=18.0, severity=5.0,
-            severity_why=("latency ×4",), evidence=(note,),
-            diagnosis=(ev.HypothesisNote(kind="latency_spike", confidence=0.8, evidence_for=(), evidence_against=()),), ruled_out=(), changed=(),
-            policy_version=policy_version(policy),
-        )  # fmt: skip
-        closed = ev.IncidentClosed(incident_id=incident_id, outcome="recovered", reason="measured healthy again")
-        told: list[tuple[ev.Event, str]] = [
-            (ev.HealthChanged(before="healthy", after="sick", nats=30.0, samples=20, basis="own"), ""),
-            (opened, incident_id),
-            (closed, incident_id),
-            (ev.HealthChanged(before="sick", after="healthy", nats=0.0, samples=20, basis="own"), ""),
-        ]
-        drafts += [Draft(at_us=at_us + n * step_us, subject=name, event=event, correlation_id=key) for n, (event, key) in enumerate(told)]
-    for start in range(0, len(drafts), 1000):
-        stores.journal.append(run_id, drafts[start : start + 1000], expected_seq=start, epoch=epoch)
-    stores.close()
-    return run_id
-
-
 @dataclass(slots=True, kw_only=True)
 class Child:
     """A process of ours that said where it listens."""

@@ -233,11 +233,8 @@ def test_apprise_calls_no_inner_address_either(url):
     assert "secret" not in str(refused.value)
 
 
-@pytest.mark.slow
-@pytest.mark.fault("F43")
-async def test_apprise_calls_no_name_that_leads_inside_and_follows_no_redirect():
-    pytest.importorskip("apprise")
-    got = []
+def that_sends_elsewhere(got):
+    """An endpoint that redirects whoever posts to it; `got` gets the paths that were asked for."""
 
     async def take(request):
         got.append(request.path)
@@ -245,8 +242,15 @@ async def test_apprise_calls_no_name_that_leads_inside_and_follows_no_redirect()
 
     app = web.Application()
     app.router.add_post("/{any}", take)
-    message = one_message()
-    async with TestServer(app) as server:
+    return app
+
+
+@pytest.mark.slow
+@pytest.mark.fault("F43")
+async def test_apprise_calls_no_name_that_leads_inside_and_follows_no_redirect():
+    pytest.importorskip("apprise")
+    got, message = [], one_message()
+    async with TestServer(that_sends_elsewhere(got)) as server:
         with pytest.raises(DeliveryError, match="may not be called") as refused:
             await AppriseWay(f"json://localhost:{server.port}/hook", 5.0).send(message)
         assert (got, refused.value.again) == ([], False)
@@ -258,14 +262,7 @@ async def test_apprise_calls_no_name_that_leads_inside_and_follows_no_redirect()
 @pytest.mark.fault("F43")
 async def test_a_webhook_follows_no_redirect():
     got = []
-
-    async def take(request):
-        got.append(request.path)
-        return web.Response(status=307, headers={"Location": "/elsewhere"})
-
-    app = web.Application()
-    app.router.add_post("/{any}", take)
-    async with TestServer(app) as server:
+    async with TestServer(that_sends_elsewhere(got)) as server:
         way = WebhookWay(WebhookTarget(url=str(server.make_url("/hook")), allow_loopback=True), SystemClock())
         with pytest.raises(DeliveryError, match="307"):
             await way.send(one_message())

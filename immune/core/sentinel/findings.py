@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from immune.core.evidence import SILENCE, Bands, Basis, CohortFinding, Direction, Finding, VitalEvidence
 from immune.core.policy import DetectionPolicy
-from immune.core.sentinel import drift, episodes, facts, hard, looping, stuck
+from immune.core.sentinel import drift, episodes, facts, hard, looping
 from immune.core.sentinel.arena import Arena
 from immune.core.sentinel.causes import Cause, stream_nats
 from immune.core.sentinel.cohorts import VOTES_FROM
@@ -266,7 +266,7 @@ class FindingWriter:
             for symptom in shared.covered(arena, cause, agent):
                 explains[key] = explains.get(key, 0.0) + float(left[symptom])
                 left[symptom] = 0
-        total = float(left.sum()) + float(stuck.SHARE * arena["stuck_sr"][agent] + looping.SHARE * arena["loop_sr"][agent])
+        total = float(left.sum()) + float(looping.together(arena["stuck_sr"][agent], arena["loop_sr"][agent]))
         active = int((arena["count"][:, agent] >= self._policy.min_samples).sum())
         statistic = total / (2 * max(active, 1) + 1)
         if not any(shared.tasks_covered(arena, shared.causes[key], agent) for key in explains):

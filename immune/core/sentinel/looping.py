@@ -41,6 +41,12 @@ def declare(arena: Arena) -> None:
     arena.declare("loop_onset", np.int64)
 
 
+def together(frozen: Floats, looped: Floats) -> Floats:
+    """The e-detector of their one place: of `stuck` and of this file, each by half."""
+    total: Floats = SHARE * frozen + SHARE * looped
+    return total
+
+
 def advance(
     block: Block,
     tool: NDArray[np.int32],

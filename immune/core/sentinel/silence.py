@@ -58,7 +58,7 @@ def declare(arena: Arena) -> None:
     arena.declare("retired", np.bool_)
 
 
-def arrive(arena: Arena, agents: Rows, at_us: NDArray[np.int64], status: NDArray[np.int8], policy: DetectionPolicy, awake_us: int = 0) -> None:
+def arrive(arena: Arena, agents: Rows, at_us: NDArray[np.int64], status: NDArray[np.int8], policy: DetectionPolicy, awake_us: int) -> None:
     """Take in that these agents (each once) sent something; it has been listened without a break since `awake_us`."""
     last, said, retired = arena["last_at"][agents], arena["status"][agents], arena["retired"][agents]
     gap = np.maximum((at_us - last) / US, 0).astype(np.float32)  # after a clock was set back a gap would be negative
@@ -110,7 +110,7 @@ def _limit(count: NDArray[np.int32], mean: Floats, peak: Floats, logs: Floats, p
     return limit
 
 
-def gaps(arena: Arena, now_us: int, policy: DetectionPolicy, awake_us: int = 0) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def gaps(arena: Arena, now_us: int, policy: DetectionPolicy, awake_us: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(gap / limit, limit in s) of every agent, (agents,); 0 where nothing can be said."""
     size = arena.size
     last, count = arena["last_at"][:size], arena["gap_count"][:size]

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from immune.core.sentinel.arena import Arena, Block
 
 STAKE = 0.5
-SHARE = np.float32(0.5)
-"""Of the one place among the agent's processes that this and `looping` share."""
 FIRST_GUESS = 20.0
 """Before anything is known: one repeat in this many samples."""
 FORGET_AT = 4000.0

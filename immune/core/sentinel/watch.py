@@ -488,7 +488,7 @@ class Sentinel:
         usual = residuals.expected + np.where(slow, block["reference"] - block["level"][:smooth], np.float32(0))
         expected = np.concatenate([usual, block["level"][smooth:]])
         deviation = x - expected
-        nats = self._nats(block, evidence, stuck.SHARE * frozen + looping.SHARE * looped, known)
+        nats = self._nats(block, evidence, looping.together(frozen, looped), known)
         standing.advance(block, evidence, g, judged, reading.seen, deviation, expected, nats, reading.at_us, self.threshold_nats)
         return Judgement(residuals=residuals, bins=bins, raw=raw, judged=judged, told=told, evidence=evidence, learning=learning, grown=grown)
 
