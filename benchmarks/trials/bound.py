@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from workloads import START_US, STRONG, Fleet, struck
 
-from immune.core.sentinel import baseline, eprocess, peers, surprise, tail, watch
+from immune.core.sentinel import baseline, eprocess, judging, learning, peers, surprise, tail
 from trials.hunts import slow, strong, sustained
 from trials.watching import BUDGET, US, sentinel_over
 
@@ -132,9 +132,9 @@ def _nothing_borrowed() -> list[Any]:
 def _always_learning() -> list[Any]:
     huge = np.float32(1e30)
     return [
-        patch.object(watch, "HOLD_SHARE", 1e6),
-        patch.object(watch, "GROUND", huge),
-        patch.object(watch, "GROUND_LOOSE", huge),
+        patch.object(judging, "HOLD_SHARE", 1e6),
+        patch.object(learning, "GROUND", huge),
+        patch.object(learning, "GROUND_LOOSE", huge),
         patch.object(baseline, "SUSPECT_PACE", 1.0),
     ]
 

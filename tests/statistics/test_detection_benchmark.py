@@ -127,10 +127,11 @@ def test_the_expected_run_length_by_exact_ranks_is_at_least_the_set_one() -> Non
 
 
 def test_every_departure_is_undone_afterwards() -> None:
-    from immune.core.sentinel import baseline, eprocess, peers, surprise, tail, watch
+    from immune.core.sentinel import baseline, eprocess, judging, learning, peers, surprise, tail
 
     def state() -> list[object]:
-        return [surprise.FORGET_AT, surprise.widening, baseline._PHI_HIGH, peers.Peers.lent, watch.HOLD_SHARE, eprocess._FALL.tobytes(), tail.advance]
+        learned = [judging.HOLD_SHARE, learning.GROUND, learning.GROUND_LOOSE, baseline.SUSPECT_PACE]
+        return [surprise.FORGET_AT, surprise.widening, baseline._PHI_HIGH, peers.Peers.lent, *learned, eprocess._FALL.tobytes(), tail.advance]
 
     before = state()
     for name in DEPARTURES:

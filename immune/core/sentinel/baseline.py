@@ -101,41 +101,44 @@ class Residuals:
         scale = np.where(unknown, self.own, spread)
         innovation = self.residual - self.phi * self.carried
         self.innovation = innovation
-        self.plain = innovation / scale
+        self.plain = self.z = innovation / scale
         if around is not None:
             scale = np.maximum(scale * _between(around.rough, np.float32(0.2), np.float32(5.0)), floors)
             scale = np.sqrt(scale**2 + np.where(unknown, 0, around.doubt) ** 2)
-        self.z = innovation / scale
-        width = self.own * (np.float32(CLIP) * (1 + 10 / (self.count + 1)))
+            self.z = innovation / scale
+        self._young = 1 + 10 / (self.count + 1)
+        width = self.own * (np.float32(CLIP) * self._young)
         self.bounded_residual = _between(self.residual, -width, width)
 
     def learn(self, seen: Mask, taught: Mask, calm: Mask) -> None:
         """Move the baselines: where the stream has a sample, may be learned, is without suspicion; all (continuous, n)."""
         block, count = self._block, self.count
         gate = taught.astype(np.float32)
-        clipped = self.bounded_residual.copy()
-        first = count == 0
-        np.copyto(clipped, self.residual, where=first)
+        clipped, first = self.bounded_residual, count == 0
+        begins = np.count_nonzero(first) > 0
+        if begins:
+            clipped = np.where(first, self.residual, clipped)
         weight = gate / np.minimum(count + 1 + block["level_prior"], np.float32(LEVEL_SPAN))
         level = block["level"][: len(count)]
         level += weight * clipped * np.where(calm, np.float32(1), np.float32(SUSPECT_PACE))
-        gate *= ~first & calm
+        gate *= ~first & calm if begins else calm
         weight = gate / np.minimum(count * np.float32(0.5) + 1, np.float32(SPREAD_SPAN))
         spread2, own2, lagged, before = block["spread2"], block["own2"], block["lagged"], block["before"]
-        young = 1 + 10 / (count + 1)
-        limit = np.float32(SPREAD_CLIP) * self.own * young
-        bounded = _between(self.innovation, -limit, limit)
+        limit = np.float32(SPREAD_CLIP) * self.own * self._young
+        floor = -limit
+        bounded = _between(self.innovation, floor, limit)
         spread2 += weight * (bounded * bounded - spread2)
-        bounded = _between(self.residual, -limit, limit)
+        bounded = _between(self.residual, floor, limit)
         own2 += weight * (bounded * bounded - own2)
         weight *= self.carried != 0
-        limit = np.float32(MEMORY_CLIP) * self.own * young
-        here, past = _between(self.residual, -limit, limit), _between(self.carried, -limit, limit)
+        limit = np.float32(MEMORY_CLIP) * self.own * self._young
+        floor = -limit
+        here, past = _between(self.residual, floor, limit), _between(self.carried, floor, limit)
         lagged += weight * (here * past - lagged)
         lagged2 = block["lagged2"]
         lagged2 += weight * (past * past - lagged2)
         limit = np.float32(6) * self.own
-        np.copyto(before, _between(self.residual, -limit, limit), where=seen & ~first)
+        np.copyto(before, _between(self.residual, -limit, limit), where=seen & ~first if begins else seen)
 
 
 def trusted(block: Block, evidence: Floats, young: Mask) -> Mask:

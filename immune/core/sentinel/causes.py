@@ -1,4 +1,4 @@
-"""The life of a shared cause: who belongs to it, what it explains, how long it lasts, and when it becomes normal.
+"""The life of shared causes: who belongs to them, what they explain, how long they last, and when they become normal.
 
 A cause from outside (latency, retries, errors and nothing else) is over when its symptoms are; whoever still shows them is sick by itself.
 A change of behaviour (a deploy) lasts: its members stay explained for `MEMORY_US`, and their baselines take the change over once
@@ -7,25 +7,19 @@ it was announced, or has lasted `LASTING_US`; each time that is told (`taken_ove
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
-from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from immune.core.sentinel import drift, episodes, hard, one_hand, standing
 from immune.core.sentinel.arena import Arena
-from immune.core.sentinel.cohorts import CLIP, MEMORY_SD
-from immune.core.sentinel.eprocess import ROWS
+from immune.core.sentinel.cause import NEVER_US, TOGETHER_US, US, Cause, Index, doubts, means, measure, places, showing, stirred, widen
 from immune.core.sentinel.facts import FACTS
 from immune.core.sentinel.one_hand import Symptom
 from immune.core.sentinel.quiet import Quiet
 
-US = 1_000_000
-NEVER_US = 1 << 62
-TOGETHER_US = 120 * US
 AFTERMATH_US = 180 * US
 """A cause from outside is remembered this long after its symptoms."""
 MEMORY_US = 3600 * US
@@ -53,8 +47,6 @@ FOLLOWS = {
 }
 CHANGEABLE = ("model", "version", "prompt_hash")
 """What somebody changes on purpose: agents that behave otherwise and have this in common were changed."""
-LISTED_PER = 5.0
-"""A member is listed from `HOT_NATS` and ln(members x symptoms / `LISTED_PER`) nats on: the more there are, the more show a little by chance."""
 GONE = 0.3
 """Mean surprise of the last samples below which a symptom is over."""
 STRONGER = 0.7
@@ -62,35 +54,9 @@ STRONGER = 0.7
 EXPECTED = math.log(6.0)
 """What begins during an announced change is explained by it up to this, in logs; beyond, an agent is sick whatever was announced."""
 
-Index = NDArray[np.intp]
+Mask = NDArray[np.bool_]
 TakenOver = tuple[tuple[int, ...], str, str]
 """(agents, key of the cause, ``announced`` or ``lasting``)."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Cause:
-    """A shared cause. told: it is an incident of its own · norms: median and spread of the log ratio of its agents, by symptom.
-
-    until_us  of a change that people announced: they expect it until then; 0 for the rest
-    settled_us  when baselines were last looked at that may take it over
-    agents · shown  whoever moves with it, and those of them whose own evidence says so
-    """
-
-    key: str
-    field: str
-    code: int
-    onset_us: int
-    seen_us: int
-    nats: float
-    members: int
-    present: bool = True
-    told: bool = True
-    until_us: int = 0
-    settled_us: int = 0
-    agents: set[int] = dataclasses.field(default_factory=set)
-    shown: set[int] = dataclasses.field(default_factory=set)
-    symptoms: list[Symptom] = dataclasses.field(default_factory=list)
-    norms: dict[Symptom, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
 
 class Causes:
@@ -163,6 +129,13 @@ class Causes:
         """Whether an agent is of the cohort of a cause."""
         return not cause.field or int(self.codes(arena, cause.field)[agent]) == cause.code
 
+    def belong(self, arena: Arena, cause: Cause, agents: Index) -> Mask:
+        """Which of these agents are of the cohort of a cause, (n,)."""
+        if not cause.field:
+            return np.ones(len(agents), dtype=np.bool_)
+        members: Mask = self.codes(arena, cause.field)[agents] == cause.code
+        return members
+
     def from_outside(self, sign: int, stream: int) -> bool:
         """Whether something outside moves a stream this way; less time per token is only longer output."""
         return sign == 0 and self._from_outside[stream]
@@ -185,7 +158,7 @@ class Causes:
             inside = self.inside(arena, cause)
             moving, elsewhere = self._moving(arena, cause, inside)
             if cause.until_us == NEVER_US:
-                moving |= self._stirred(arena, cause, inside & arena["present"][: arena.size])
+                moving |= stirred(arena, cause, inside & arena["present"][: arena.size])
                 cause.members = max(cause.members, int(inside.sum()))
             elif cause.present and len(elsewhere) >= max(3, 0.5 * len(moving)):
                 # it was named after those who showed it first
@@ -193,11 +166,11 @@ class Causes:
                 moving |= elsewhere
             if cause.present or cause.until_us == NEVER_US:
                 cause.agents |= moving
-                cause.shown |= self._showing(arena, cause, moving)
-                self._widen(arena, cause)
+                cause.shown |= showing(arena, cause, moving)
+                widen(arena, cause)
             if cause.symptoms and len(moving) >= max(2, (0.15 if cause.present else 0.3) * len(cause.agents)):
                 cause.seen_us, cause.present = now_us, True
-                self._measure(arena, cause, moving)
+                measure(arena, cause, moving)
             else:
                 cause.present = False
                 self._absolve(arena, cause)
@@ -206,6 +179,14 @@ class Causes:
                 agents = np.array(sorted(cause.agents), dtype=np.intp)
                 drift.start_anew(arena, agents[(arena["alone_at"][agents] < 0) & ~arena["held"][agents]])
                 del self.causes[key]
+
+    def forget(self, agents: set[int]) -> None:
+        """These are gone for good: whoever gets their numbers next is somebody else."""
+        for cause in self.causes.values():
+            cause.agents -= agents
+            cause.shown -= agents
+        for group in self.quiet.groups:
+            group.agents -= agents
 
     def sick_alone(self, arena: Arena, agents: Index, onset_us: int) -> NDArray[np.bool_]:
         """Which of these agents were an alarm by themselves long before, or long after, a cause of this onset began, (agents,)."""
@@ -228,8 +209,9 @@ class Causes:
             sizes = arena["r_recent"][stream, others]
         middle = float(np.median(sizes))
         spread = 1.4826 * float(np.median(np.abs(sizes - middle)))
-        beyond = (self._mean(arena, stream, agent) - middle) * (-1 if sign else 1)
-        return beyond <= max(3 * spread, STRONGER) + self._doubt(arena, stream, agent)
+        one, here = np.array([[stream]]), np.array([agent])
+        beyond = (float(means(arena, one, here)[0, 0]) - middle) * (-1 if sign else 1)
+        return beyond <= max(3 * spread, STRONGER) + float(doubts(arena, one, here)[0, 0])
 
     def _moving(self, arena: Arena, cause: Cause, inside: NDArray[np.bool_]) -> tuple[set[int], set[int]]:
         """Agents that began to show a symptom of a cause with it and show it now: those of its cohort, and those elsewhere."""
@@ -241,15 +223,6 @@ class Causes:
         for agent in blamed.tolist():
             shows[agent] = any(self._fits(arena, cause, agent, sign, stream) for sign, stream in cause.symptoms if arena["hot"][sign, stream, agent])
         return set(np.flatnonzero(shows & inside).tolist()), set(np.flatnonzero(shows & ~inside).tolist())
-
-    def _showing(self, arena: Arena, cause: Cause, moving: set[int]) -> set[int]:
-        """Those of these agents whose own evidence is more than what some of so many show by chance."""
-        agents = np.array(sorted(moving - cause.shown), dtype=np.intp)
-        bar = standing.HOT_NATS + math.log(max(1.0, cause.members * len(cause.symptoms) / LISTED_PER))
-        strong = np.zeros(len(agents), dtype=np.bool_)
-        for sign, stream in cause.symptoms:
-            strong |= stream_nats(arena, sign, stream, agents) >= bar
-        return set(agents[strong].tolist())
 
     def _absolve(self, arena: Arena, cause: Cause) -> None:
         """What was gathered while something from outside lasted, and is not seen any more, speaks against nobody afterwards."""
@@ -265,36 +238,6 @@ class Causes:
 
     def _memory_us(self, cause: Cause) -> int:
         return MEMORY_US if self.of_behaviour(cause) and (cause.told or cause.until_us) else AFTERMATH_US
-
-    def _stirred(self, arena: Arena, cause: Cause, fresh: NDArray[np.bool_]) -> set[int]:
-        """Members of an announced change that began to show anything at all since."""
-        some = np.flatnonzero(fresh & arena["hot_any"][: arena.size])
-        began = arena["hot"][:, :, some] & (arena["onset"][:, some] >= cause.onset_us - TOGETHER_US)
-        return set(some[began.any(axis=(0, 1))].tolist())
-
-    def _widen(self, arena: Arena, cause: Cause) -> None:
-        """Streams on which a third of its agents show evidence, two at least (one sick member is no symptom), or all of them together do."""
-        if not cause.agents:
-            return
-        agents = np.array(sorted(cause.agents), dtype=np.intp)
-        showing = arena["hot"][:, :, agents].sum(axis=2)
-        lately = np.clip(arena["g_recent"][:, agents], -CLIP, CLIP).mean(axis=1) * (math.sqrt(len(agents)) / MEMORY_SD)
-        together = np.stack([lately, -lately]) >= 8.0
-        for sign, stream in zip(*np.nonzero((showing >= max(2, 0.3 * len(agents))) | together), strict=True):
-            if (int(sign), int(stream)) not in cause.symptoms:
-                cause.symptoms.append((int(sign), int(stream)))
-
-    def _measure(self, arena: Arena, cause: Cause, moving: set[int]) -> None:
-        """How far out its agents usually are, and how strong it is."""
-        nats = stream_nats(arena, *cause.symptoms[0], np.array(sorted(moving)[:50], dtype=np.intp))
-        cause.nats = max(cause.nats, min(float(nats.sum()), 1e4))
-        agents = np.array(sorted(cause.agents), dtype=np.intp)
-        for sign, stream in cause.symptoms:
-            hot = agents[arena["hot"][sign, stream, agents]]
-            if len(hot) >= 3:
-                mean = arena["sums"][1, stream, hot] / np.maximum(arena["sums"][0, stream, hot], 1)
-                middle = float(np.median(mean))
-                cause.norms[sign, stream] = (middle, 1.4826 * float(np.median(np.abs(mean - middle))))
 
     def _settle(self, arena: Arena, cause: Cause, now_us: int) -> None:
         """Let a lasting change of behaviour become normal: by a person's word soon, without it late, and at its end for who is left."""
@@ -331,79 +274,63 @@ class Causes:
         return together >= max(LARGE_AT_LEAST, LARGE_SHARE * int(self.inside(arena, cause).sum()))
 
     def covered(self, arena: Arena, cause: Cause, agent: int) -> list[Symptom]:
-        """The symptoms of a cause that it explains in this agent: begun with it, and not much further out than its peers."""
-        found = []
+        """The symptoms of a cause that it explains in this agent."""
+        symptoms, covers = self.covers(arena, cause, np.array([agent], dtype=np.intp))
+        return [symptoms[place] for place in np.flatnonzero(covers[:, 0]).tolist()]
+
+    def covers(self, arena: Arena, cause: Cause, agents: Index) -> tuple[list[Symptom], Mask]:
+        """(symptoms, which of them the cause explains in each of these agents): begun with it, and not much further out than its peers."""
         if cause.until_us:
-            return self._announced_symptoms(arena, cause, agent)
-        known, lasts = agent in cause.agents, self.of_behaviour(cause)
-        if not known and not self.belongs(arena, cause, agent):
-            return []
-        blamed = bool(arena["alone_at"][agent] >= 0)
-        earliest = 0 if known else cause.onset_us - TOGETHER_US
-        latest = (cause.seen_us if known else cause.onset_us) + LATE_US if lasts else self._now_us
-        if not known and not lasts:
-            return []
-        for sign, stream in cause.symptoms:
-            middle, spread = cause.norms.get((sign, stream), (0.0, math.inf))
-            beyond = (middle - self._mean(arena, stream, agent)) * (1 if sign else -1)
-            if blamed and not self._fits(arena, cause, agent, sign, stream):
-                continue
-            if earliest <= arena["onset"][stream, agent] <= latest and beyond <= max(3 * spread, STRONGER) + self._doubt(arena, stream, agent):
-                found.append((sign, stream))
-        return found + self._follows(arena, cause, agent, latest) if found and lasts else found
+            return self._announced_symptoms(arena, cause, agents)
+        lasts = self.of_behaviour(cause)
+        known = np.array([agent in cause.agents for agent in agents.tolist()], dtype=np.bool_)
+        belongs = known | self.belong(arena, cause, agents) if lasts else known
+        if not cause.symptoms or not np.count_nonzero(belongs):
+            return [], np.zeros((0, len(agents)), dtype=np.bool_)
+        earliest = np.where(known, 0, cause.onset_us - TOGETHER_US)
+        latest = np.where(known, cause.seen_us, cause.onset_us) + LATE_US if lasts else np.full(len(agents), self._now_us)
+        signs, streams = places(cause.symptoms)
+        middle, spread = np.array([cause.norms.get(symptom, (0.0, math.inf)) for symptom in cause.symptoms]).T[:, :, None]
+        onset = arena["onset"][streams, agents]
+        beyond = (middle - means(arena, streams, agents)) * np.where(signs, 1, -1)
+        found = belongs & (earliest <= onset) & (onset <= latest)
+        found &= beyond <= np.maximum(3 * spread, STRONGER) + doubts(arena, streams, agents)
+        for place, column in np.argwhere(found & (arena["alone_at"][agents] >= 0)).tolist():
+            found[place, column] = self._fits(arena, cause, int(agents[column]), *cause.symptoms[place])
+        if not lasts or not np.count_nonzero(found):
+            return cause.symptoms, found
+        followers, follow = self._follows(arena, cause, agents, latest)
+        return cause.symptoms + followers, np.concatenate([found, follow & found.any(axis=0)])
 
-    def tasks_covered(self, arena: Arena, cause: Cause, agent: int) -> bool:
-        """Whether what this agent's tasks show began with a change of behaviour, or is time that something outside took."""
-        figure = int(arena["ep_sr"][..., agent].sum(axis=(0, 1)).argmax())
-        onset, latest = int(arena["ep_onset"][figure, agent]), (min(cause.until_us, self._now_us) if cause.until_us else cause.seen_us) + LATE_US
-        return (self.of_behaviour(cause) or figure == episodes.DURATION) and cause.onset_us - TOGETHER_US <= onset <= latest
+    def tasks_covered(self, arena: Arena, cause: Cause, agents: Index) -> Mask:
+        """Whether what each agent's tasks show began with a change of behaviour, or is time that something outside took."""
+        figure = arena["ep_sr"][..., agents].sum(axis=(0, 1)).argmax(axis=0)
+        onset, latest = arena["ep_onset"][figure, agents], (min(cause.until_us, self._now_us) if cause.until_us else cause.seen_us) + LATE_US
+        began: Mask = (cause.onset_us - TOGETHER_US <= onset) & (onset <= latest)
+        return began if self.of_behaviour(cause) else began & (figure == episodes.DURATION)
 
-    def _announced_symptoms(self, arena: Arena, cause: Cause, agent: int) -> list[Symptom]:
+    def _announced_symptoms(self, arena: Arena, cause: Cause, agents: Index) -> tuple[list[Symptom], Mask]:
         """Whatever began in a member during an announced change, unless it is further out than anyone would announce."""
-        if not self.belongs(arena, cause, agent):
-            return []
-        onset, latest = arena["onset"][:, agent], min(cause.until_us, self._now_us) + LATE_US
-        began = (onset >= cause.onset_us - TOGETHER_US) & (onset <= latest)
-        return [
-            (int(sign), int(stream))
-            for sign, stream in zip(*np.nonzero(arena["hot"][:, :, agent] & began), strict=True)
-            if self.from_outside(int(sign), int(stream)) or abs(self._mean(arena, int(stream), agent)) <= EXPECTED
-        ]
+        onset, latest = arena["onset"][:, agents], min(cause.until_us, self._now_us) + LATE_US
+        began = (onset >= cause.onset_us - TOGETHER_US) & (onset <= latest) & self.belong(arena, cause, agents)
+        usual = np.abs(means(arena, np.arange(len(onset))[:, None], agents)) <= EXPECTED
+        outside = np.array([[self.from_outside(sign, stream) for stream in range(len(onset))] for sign in (0, 1)])[:, :, None]
+        covers = arena["hot"][:, :, agents] & began & (outside | usual)
+        return [(sign, stream) for sign in (0, 1) for stream in range(len(onset))], covers.reshape(-1, len(agents))
 
-    def _follows(self, arena: Arena, cause: Cause, agent: int, latest: int) -> list[Symptom]:
-        """What follows from a change of behaviour, in this agent up and in that one down: cost from tokens, ratios from both."""
+    def _follows(self, arena: Arena, cause: Cause, agents: Index, latest: NDArray[np.int64]) -> tuple[list[Symptom], Mask]:
+        """What follows from a change of behaviour, in one agent up and in another down: cost from tokens, ratios from both."""
         moved = {self._names[stream] for _, stream in cause.symptoms}
-        return [
-            (sign, self._names.index(name))
-            for name, sources in FOLLOWS.items()
-            for sign in (0, 1)
-            if moved & sources and (sign, self._names.index(name)) not in cause.symptoms
-            and arena["onset"][self._names.index(name), agent] <= latest
-            and abs(self._mean(arena, self._names.index(name), agent)) <= STRONGER
-        ]  # fmt: skip
-
-    def _doubt(self, arena: Arena, stream: int, agent: int) -> float:
-        """Two standard errors of that mean; of counts by Poisson's law."""
-        count, deviation, expected = (float(total) for total in arena["sums"][:3, stream, agent])
-        count = max(count, 1.0)
-        smooth = stream < len(arena["own2"])
-        return 2 * math.sqrt((float(arena["own2"][stream, agent]) if smooth else max(deviation + expected, 1.0) / count) / count)
-
-    def _mean(self, arena: Arena, stream: int, agent: int) -> float:
-        """Mean deviation of a stream since its onset, in logs."""
-        return float(arena["sums"][1, stream, agent]) / max(float(arena["sums"][0, stream, agent]), 1.0)
+        streams = [self._names.index(name) for name, sources in FOLLOWS.items() if moved & sources]
+        symptoms = [(sign, stream) for stream in streams for sign in (0, 1) if (sign, stream) not in cause.symptoms]
+        if not symptoms:
+            return [], np.zeros((0, len(agents)), dtype=np.bool_)
+        rows = places(symptoms)[1]
+        return symptoms, (arena["onset"][rows, agents] <= latest) & (np.abs(means(arena, rows, agents)) <= STRONGER)
 
     def pack_causes(self) -> bytes:
         """Causes and announcements as one line of JSON."""
-        rows = [
-            {
-                **asdict(cause),
-                "agents": sorted(cause.agents),
-                "shown": sorted(cause.shown),
-                "norms": [[*symptom, *norm] for symptom, norm in cause.norms.items()],
-            }
-            for cause in self.causes.values()
-        ]
+        rows = [cause.row() for cause in self.causes.values()]
         announced = [[*cohort, key] for cohort, key in self._announced.items()]
         return json.dumps(
             {"now_us": self._now_us, "causes": rows, "announced": announced, "quiet": self.quiet.rows()}, separators=(",", ":")
@@ -415,16 +342,4 @@ class Causes:
         self._now_us = head["now_us"]
         self.quiet.take(head["quiet"])
         self._announced = {(name, code): key for name, code, key in head["announced"]}
-        self.causes = {}
-        for row in head["causes"]:
-            row["agents"], row["shown"] = set(row["agents"]), set(row.get("shown", row["agents"]))
-            row["symptoms"] = [(sign, stream) for sign, stream in row["symptoms"]]
-            row["norms"] = {(sign, stream): (middle, spread) for sign, stream, middle, spread in row["norms"]}
-            self.causes[row["key"]] = Cause(**row)
-
-
-def stream_nats(arena: Arena, sign: int, stream: int, agents: Index) -> NDArray[np.float64]:
-    """Ln of the mean e-detector of one stream and direction of these agents."""
-    mean = arena["sr"][sign, :, stream, agents].sum(axis=1, dtype=np.float64) / ROWS
-    nats: NDArray[np.float64] = np.log(np.maximum(mean, 1e-3))
-    return nats
+        self.causes = {row["key"]: Cause.of_row(row) for row in head["causes"]}

@@ -24,10 +24,13 @@ from immune.core.sentinel.surprise import Lent
 BLOCK = 32
 REFERENCE_FROM = 300
 REFERENCE_SPAN = 2500.0
+SETTLING = 2.0
+"""A sample moves the reference by ``1 / (SETTLING n + 1)`` of its distance until that is ``1 / REFERENCE_SPAN``: what 300 samples said was one phase
+of a tide more often than not. Half the pace of a mean of all samples, so that a fault which begins early does not take its own reference along."""
 APART = 2.0
-OLD_AT = 1200.0
-"""A reference from 300 samples may lie in one phase of a tide. Until 1,200 samples the agent may also be, less and less, as far from it as twice
-the distance at which the levels of its type lie apart: agents that are alike and wander are found at many levels."""
+OLD_AT = 1500.0
+"""Until so many samples the agent may also be, less and less, as far from its reference as twice the distance at which the levels of its type lie
+apart: agents that are alike and wander are found at many levels."""
 TOLERANCE = 0.08
 """A day's tide and the reference's own error, in logs: slower or smaller moves are no drift."""
 MARGIN = 0.15
@@ -36,7 +39,7 @@ G_MAX = 4.5
 VARIANCE_SPAN = 20.0
 SLOW_SPAN = 8.0
 """Blocks that an agent's slow deviation remembers; without any wandering it keeps ``1 / (2 SLOW_SPAN - 1)`` of a block's variance."""
-WANDER = 4.0
+WANDER = 5.0
 """An agent may be so many times as far away as the others of its type wander: nobody is asked to be steadier than they are."""
 WANDER_ROUNDS = 32
 WANDER_FROM = 8
@@ -82,9 +85,11 @@ def advance(block: Block, residual: Floats, phi: Floats, told: Mask, taught: Mas
     above = residual + (level - reference)
     total, left = block["drift_sum"], block["drift_left"]
     width = 5 * np.sqrt(block["own2"]) + 1
-    np.add(total, np.minimum(np.maximum(above, -width), width), out=total, where=known)
+    bounded = np.minimum(np.maximum(above, -width), width)
+    np.add(total, bounded, out=total, where=known)
     np.subtract(left, known.view(np.uint8), out=left)
-    np.add(reference, np.minimum(np.maximum(above, -width), width) * np.float32(1 / REFERENCE_SPAN), out=reference, where=known & taught)
+    span = np.minimum(count * np.float32(SETTLING) + np.float32(1), np.float32(REFERENCE_SPAN))
+    np.add(reference, bounded / span, out=reference, where=known & taught)
     full = left == 0
     if np.count_nonzero(full):
         _close(block, full, lent, cap)

@@ -3,9 +3,9 @@
 A drift too small for single samples, or one that no sample shows (more steps, more tools, longer pauses), shows in whole tasks. A task is
 what shares a task id, what lies between two first steps, or the stretch between two marks of idleness. At its end its figures (`STATS`) are taken
 in logs, less what the kind of task adds in this type and less the agent's own level; ranks among the agent's and its type's
-past tasks give g as in `surprise`, and ``SR <- (SR + m) exp(pace w (±g - MARGIN) - (pace w)^2 / 2)`` is kept for two paces and both
+past tasks give g as in `surprise`, and ``SR <- (SR + m) exp(pace w (±g - margin) - (pace w)^2 / 2)`` is kept for two paces and both
 signs, with m the usual number of samples of a task (so ``SR_t - t`` is a supermartingale in samples) and, for the mean output of a step,
-``w = sqrt(steps / usual steps)``, known before the figure is. Their weighted mean has the share `SHARE` of the agent's budget.
+``w = sqrt(counted steps / usual ones)`` (`alike`), known before the figure is. Their weighted mean has the share `SHARE` of the agent's budget.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from immune.core.evidence import VitalEvidence
-from immune.core.sentinel import surprise
+from immune.core.sentinel import alike, surprise
 from immune.core.sentinel.arena import Arena, Block
 from immune.core.sentinel.cells import Place
 from immune.core.sentinel.hashing import sample_keys, uniforms
@@ -26,13 +26,17 @@ STATS = ("task_steps", "task_duration_s", "task_tokens", "task_cost_usd", "task_
 """Names of the figures of a task; the last is the mean output of its steps, shown under the vital's own name."""
 STEPS, DURATION, TOKENS, COST, TOOLS, PAUSE, OUTPUT = range(len(STATS))
 DITHERED = [STEPS, DURATION, TOOLS, PAUSE]
-SHARE = np.float32(0.3)
+SHARE = np.float32(0.4)
 """Of an agent's budget for false alarms, once enough of its tasks are known."""
-PACES = (0.6, 1.2)
-MARGIN = 0.05
+PACES = (0.8, 1.2)
+MARGIN = 0.04
+ERROR_KNOWN = 0.06
+"""A level known from n tasks is off by ``1 / sqrt(n)`` spreads; what that is above this, 280 tasks, is added to the margin."""
 JUDGED_FROM = 8
 OWN_FROM = 40
-"""Tasks of its own before an agent's tasks are judged."""
+"""Tasks of its own from which an agent's ranks, and how alike its steps are, are learned; until then the type's ranks stand in. Distances are
+measured with a spread that at first is half a guess: an agent's own ranks of such distances made all later ones look far out (measured: a mean
+factor of 1.04, where the proof needs at most 1)."""
 KIND_FROM = 4.0
 """Tasks of a kind in a type before they are judged."""
 SPAN = 300.0
@@ -42,14 +46,21 @@ KIND_SPAN = 500.0
 SUSPECT, SUSPECT_YOUNG = np.float32(np.exp(4.5)), np.float32(np.exp(6.0))
 """Evidence of a figure, in usual tasks, from which its level follows slowly; the second until `OWN_FROM` tasks: a level that was first
 guessed from eight tasks and then stops following makes false alarms (measured: 5 in 10 agent-days)."""
-SUSPECT_PACE = 0.3
+SUSPECT_PACE, YOUNG_PACE = 0.15, 30.0
+"""How slowly: at this pace, or ``YOUNG_PACE / tasks`` while that is more."""
+SUSPECT_RANKS = np.float32(np.exp(5.2))
+"""Evidence from which ranks learn no more: ten tasks that drifted, among 250 usual ones, take a fifth off what the next ones say.
+At 3.5 nats lucky runs are left out too, and healthy agents pay for it (measured: 11 false alarms in 100 agent-days of tasks, 0 in 170 at 5.2)."""
+FORGET_FROM = 1024
+"""Tasks from which ranks are halved: an agent has few, and a hundred ranks blur what thirty tasks have to show."""
+BORROWED = 200.0
+"""Tasks of its type that stand in while an agent has few of its own: the means of tasks look alike in shape, whoever's they are."""
 HOT = np.float32(np.exp(9.0))
 FLUSH_ROUNDS = 4
 REFRESH_FLUSHES = 16
 HUMBLE = np.float32(20)
-COUNTED_STEPS = 64.0
-"""The steps of a long task say little new: so many count half."""
-_UP = np.array([0.08, 0.06, 0.12, 0.08, 0.10, 0.06, 0.32], dtype=np.float32)
+WEIGHT2_MIN, WEIGHT2_MAX = 0.05, 5.0
+_UP = np.array([0.07, 0.06, 0.12, 0.08, 0.09, 0.06, 0.40], dtype=np.float32)
 _DOWN = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.12], dtype=np.float32)
 WEIGHTS = np.stack([_UP, _DOWN])[:, None, :, None] / np.float32(len(PACES))
 """Of the processes, (signs, 1, figures, 1): they sum to at most 1. Shorter, cheaper tasks harm nobody: shown, not counted (a treated agent
@@ -66,7 +77,10 @@ Index = NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """n tasks that ended: y, apart, weight, z, bins, uniform (figures, n); steps, row (of the kind, -1 none), placed, agents (n,)."""
+    """n tasks that ended: y, apart, weight, z, bins, uniform, placed (figures, n); steps, row (of the kind, -1 none), agents (n,).
+
+    placed: the kind of task is known well enough, and the figure means something (a single step has no pause).
+    """
 
     y: Floats
     steps: Floats
@@ -117,7 +131,7 @@ class Ledger(Arena):
 
     def __init__(self) -> None:
         super().__init__()
-        surprise.declare(self, len(STATS))
+        surprise.declare(self, len(STATS), forget_from=FORGET_FROM)
 
 
 class Episodes:
@@ -127,7 +141,8 @@ class Episodes:
         """columns: of input tokens, output tokens, cost and tool calls among the vitals."""
         self._columns, self._seed, self._cap = columns, seed, cap
         self.ledger = Ledger()
-        self.peers = Peers(len(STATS), len(STATS))
+        self.peers = Peers(len(STATS), len(STATS), borrowed=BORROWED)
+        alike.declare(self.peers.arena)
         self.kinds = Arena()
         self.kinds.declare("level", np.float32, trail=(len(STATS),))
         self.kinds.declare("seen", np.float32)
@@ -226,7 +241,7 @@ class Episodes:
         block["ep_waits"][...] = False
         lent = self.peers.lent(types[waiting])
         np.copyto(block["ep_variance"], np.maximum(_PRIOR, self.peers.arena["spread2"][types[waiting]].T), where=block["ep_variance"] == 0)
-        ended = self._figures(block, waiting)
+        ended = self._figures(block, waiting, types[waiting])
         g = surprise.surprise(surprise.p_values(ledger, ended.bins, lent, ended.uniform))
         tasks = block["ep_tasks"]
         known = (tasks >= JUDGED_FROM) & ended.placed
@@ -239,7 +254,7 @@ class Episodes:
         if self.flushes % REFRESH_FLUSHES == 0:
             self._refresh(types, arena)
 
-    def _figures(self, block: Block, agents: Index) -> Ended:
+    def _figures(self, block: Block, agents: Index, types: NDArray[np.int32]) -> Ended:
         """The figures of these tasks on their scales, and how far each is from what is usual."""
         keys = sample_keys(self._seed, agents, block["ep_done_at"])
         first, second = uniforms(keys, len(STATS))
@@ -252,12 +267,13 @@ class Episodes:
         self.kinds.grow(int(row.max(initial=0)) + 1)
         has_kind = row >= 0
         added = np.where(has_kind, self.kinds["level"][row].T, np.float32(0))
-        placed = ~has_kind | (self.kinds["seen"][row] >= KIND_FROM)
+        placed = np.repeat((~has_kind | (self.kinds["seen"][row] >= KIND_FROM))[None], len(STATS), axis=0)
+        placed[PAUSE] &= steps > 1
         apart = y - added - block["ep_level"]
         weight = np.ones_like(y)
-        counted = steps / (1 + steps * np.float32(1 / COUNTED_STEPS))
-        usual = np.maximum(block["ep_length"] / (1 + block["ep_length"] * np.float32(1 / COUNTED_STEPS)), np.float32(1))
-        weight[OUTPUT] = np.sqrt(np.minimum(np.maximum(counted / usual, np.float32(0.1)), np.float32(4)))
+        same, length = alike.of_types(self.peers.arena, types), block["ep_length"]
+        counted, usual = steps / (1 + steps * same), np.maximum(length / (1 + length * same), np.float32(1))
+        weight[OUTPUT] = np.sqrt(np.minimum(np.maximum(counted / usual, np.float32(WEIGHT2_MIN)), np.float32(WEIGHT2_MAX)))
         z = apart * weight / np.maximum(np.sqrt(block["ep_variance"]), FLOORS)
         return Ended(y=y, steps=steps, row=row, placed=placed, apart=apart, weight=weight, z=z, bins=surprise.z_bins(z), uniform=first, agents=agents)
 
@@ -265,7 +281,8 @@ class Episodes:
         sr, apart = block["ep_sr"], ended.apart
         size = _PACES * ended.weight
         signed = np.stack([g, -g])[:, None]
-        factor = np.exp(size * (signed - np.float32(MARGIN)) - size * size * np.float32(0.5))
+        margin = np.float32(MARGIN) + np.maximum(1 / np.sqrt(np.maximum(block["ep_tasks"], 1)) - np.float32(ERROR_KNOWN), 0)
+        factor = np.exp(size * (signed - margin) - size * size * np.float32(0.5))
         np.copyto(sr, np.minimum((sr + block["ep_length"]) * factor, self._cap), where=known)
         block["ep_statistic"][...] = (sr * WEIGHTS).sum(axis=(0, 1, 2))
         both = sr.mean(axis=1)
@@ -286,33 +303,44 @@ class Episodes:
         suspect = np.where(tasks < OWN_FROM, SUSPECT_YOUNG, SUSPECT) * np.maximum(length, 1)
         evidence = block["ep_sr"].mean(axis=1).max(axis=0)
         calm = evidence < suspect
-        settled = (evidence < SUSPECT_YOUNG * np.maximum(length, 1)) & (learning & ended.placed & (tasks >= 2))
+        clean = (evidence < SUSPECT_RANKS * np.maximum(length, 1)) & learning & ended.placed
+        settled = clean & (tasks >= OWN_FROM)
         surprise.learn_ranks(ledger, ended.bins, settled)
-        self.peers.learn(types, ended.bins, settled)
-        self._learn_kinds(ended.row, ended.y - level, learning & (ended.row >= 0))
+        self.peers.learn(types, ended.bins, clean & (tasks >= JUDGED_FROM))
+        self._learn_kinds(ended.row, ended.y - level, ended.weight**2, learning & (ended.row >= 0))
         taught = learning & ended.placed
-        pace = np.where(calm, np.float32(1), np.float32(SUSPECT_PACE)) * taught
+        slow = np.minimum(np.maximum(np.float32(YOUNG_PACE) / np.maximum(tasks, 1), np.float32(SUSPECT_PACE)), 1)
+        pace = np.where(calm, np.float32(1), slow) * taught
         width = 4 * np.maximum(np.sqrt(variance), FLOORS)
         first = tasks == 0
-        bounded = np.where(first, ended.apart, np.minimum(np.maximum(ended.apart, -width), width))
+        self._learn_alike(ended, types, settled[OUTPUT], variance[OUTPUT], length)
+        wide = width / np.minimum(ended.weight, 1)
+        bounded = np.where(first, ended.apart, np.minimum(np.maximum(ended.apart, -wide), wide))
         strangers = np.where(ended.row >= 0, np.float32(3), np.float32(1))
-        level += pace * bounded / np.minimum(tasks + strangers, np.float32(SPAN))
+        level += pace * bounded * np.minimum(ended.weight**2 / np.minimum(tasks + strangers, np.float32(SPAN)), 1)
         moved = np.minimum(np.maximum(ended.apart * ended.weight, -width), width)
         variance += pace * ~first * (moved * moved - variance) / np.minimum(tasks + 2, np.float32(VARIANCE_SPAN))
-        length += taught * (ended.steps - length) / np.minimum(tasks + 1, np.float32(SPAN))
-        tasks += taught
+        counted = taught[STEPS]
+        length += counted * (ended.steps - length) / np.minimum(tasks + 1, np.float32(SPAN))
+        tasks += counted
 
-    def _learn_kinds(self, row: NDArray[np.int32], rest: Floats, learned: Mask) -> None:
-        """Move what kinds of tasks add towards what is left of their tasks without the agents' own levels."""
+    def _learn_alike(self, ended: Ended, types: NDArray[np.int32], learned: Mask, variance: Floats, length: Floats) -> None:
+        some = np.flatnonzero(learned & (ended.steps >= 1))
+        expected = ended.weight[OUTPUT, some] ** -2
+        square = ended.apart[OUTPUT, some] ** 2 / np.maximum(variance[some], FLOORS[OUTPUT] ** 2)
+        alike.learn(self.peers.arena, types[some], ended.steps[some], length[some], expected, square)
+
+    def _learn_kinds(self, row: NDArray[np.int32], rest: Floats, weight: Floats, learned: Mask) -> None:
+        """Move what kinds of tasks add towards what is left of their tasks without the agents' own levels; rest, weight (figures, n)."""
         some = np.flatnonzero(learned)
         if not len(some):
             return
         rows, place, times = np.unique(row[some], return_inverse=True, return_counts=True)
-        total = np.zeros((len(rows), len(STATS)), dtype=np.float32)
-        np.add.at(total, place, rest[:, some].T)
+        total, count = np.zeros((2, len(rows), len(STATS)), dtype=np.float32)
+        np.add.at(total, place, (rest * weight)[:, some].T)
+        np.add.at(count, place, weight[:, some].T)
         held, seen = self.kinds["level"], self.kinds["seen"]
         remembered = np.minimum(seen[rows], np.float32(KIND_SPAN))[:, None]
-        count = times[:, None].astype(np.float32)
         held[rows] = (remembered * held[rows] + total) / (remembered + count)
         seen[rows] = np.minimum(seen[rows] + times, np.float32(1e6))
 

@@ -66,8 +66,9 @@ def advance(sr: Floats, g: Floats, seen: Mask, cap: np.float32, bets: Floats | N
     if np.count_nonzero(seen) == seen.size:
         swift += np.float32(1)
     else:
-        np.copyto(up, np.float32(1), where=~seen)
-        np.copyto(down, np.float32(1), where=~seen)
+        missing = ~seen
+        np.copyto(up, np.float32(1), where=missing)
+        np.copyto(down, np.float32(1), where=missing)
         swift += seen.astype(np.float32)
     swift[0] *= up
     swift[1] *= down

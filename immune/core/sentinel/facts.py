@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,19 +51,27 @@ def in_words(changed: list[CodedChange], lexicon: Lexicon) -> tuple[AgentChange,
 
 def in_common(arena: Arena, lexicon: Lexicon, agents: list[int], onset_us: int, now_us: int) -> tuple[Change, ...]:
     """What most of these agents changed alike from ten minutes before an onset on, with the first time that one did."""
-    alike: dict[tuple[str, str, str], list[int]] = {}
-    for agent in agents:
-        for name, before, after, at_us in changes(arena, lexicon, agent, onset_us, now_us):
-            alike.setdefault((name, before, after), []).append(at_us)
-    return tuple((*change, min(times)) for change, times in alike.items() if 2 * len(times) > len(agents))
+    alike: dict[tuple[int, int, int], list[int]] = {}
+    for _, row, before, after, at_us in _recent(arena, agents, onset_us, now_us):
+        alike.setdefault((row, before, after), []).append(at_us)
+    most = [(change, min(times)) for change, times in alike.items() if 2 * len(times) > len(agents)]
+    return tuple((FACTS[row], lexicon.word(before), lexicon.word(after), at_us) for (row, before, after), at_us in most)
 
 
-def changes(arena: Arena, lexicon: Lexicon, agent: int, onset_us: int, now_us: int) -> tuple[Change, ...]:
-    """What changed from ten minutes before an onset on."""
-    found = []
-    for row, name in enumerate(FACTS):
-        at_us = int(arena["fact_at"][row, agent])
-        if at_us >= 0 and onset_us - RECENT_US <= at_us <= now_us:
-            before, after = lexicon.word(int(arena["fact_before"][row, agent])), lexicon.word(int(arena["fact"][row, agent]))
-            found.append((name, before, after, at_us))
-    return tuple(found)
+def changes(arena: Arena, lexicon: Lexicon, agents: list[int], onsets_us: list[int], now_us: int) -> list[tuple[Change, ...]]:
+    """What changed in each of these agents from ten minutes before its onset on."""
+    found: list[list[Change]] = [[] for _ in agents]
+    for place, row, before, after, at_us in _recent(arena, agents, np.array(onsets_us), now_us):
+        found[place].append((FACTS[row], lexicon.word(before), lexicon.word(after), at_us))
+    return [tuple(of_agent) for of_agent in found]
+
+
+def _recent(arena: Arena, agents: list[int], onset_us: int | NDArray[np.int64], now_us: int) -> Iterator[CodedChange]:
+    """Changes from ten minutes before an onset on, with the agent's place in the list instead of its number; one agent after the other."""
+    if not agents:
+        return iter(())
+    at_us = arena["fact_at"].take(agents, axis=1)
+    place, row = np.nonzero(((at_us >= 0) & (at_us >= onset_us - RECENT_US) & (at_us <= now_us)).T)
+    chosen = np.array(agents)[place]
+    columns = (place, row, arena["fact_before"][row, chosen], arena["fact"][row, chosen], at_us[row, place])
+    return zip(*(column.tolist() for column in columns), strict=True)

@@ -7,27 +7,25 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from immune.core.evidence import SILENCE, Bands, Basis, CohortFinding, Direction, Finding, VitalEvidence
+from immune.core.evidence import SILENCE, Bands, CohortFinding, Direction, Finding, VitalEvidence
+from immune.core.forms import maker
 from immune.core.policy import DetectionPolicy
-from immune.core.sentinel import drift, episodes, facts, hard, looping
+from immune.core.sentinel import episodes, facts, hard, looping
 from immune.core.sentinel.arena import Arena
-from immune.core.sentinel.causes import Cause, stream_nats
+from immune.core.sentinel.cause import Cause, stream_nats
 from immune.core.sentinel.cohorts import VOTES_FROM
-from immune.core.sentinel.eprocess import ROWS
 from immune.core.sentinel.facts import FACTS
 from immune.core.sentinel.quiet import Group
 from immune.core.sentinel.shared_cause import SharedCause
-from immune.core.sentinel.standing import HOT_NATS, RECENT
-from immune.core.sentinel.streams import SHOWN_AS, StreamTable
+from immune.core.sentinel.shown import SHOW_AT_MOST, SHOW_NATS, EvidenceWriter, basis_of, direction_nats
+from immune.core.sentinel.standing import HOT_NATS
+from immune.core.sentinel.streams import StreamTable
 from immune.core.vitals import Lexicon, Roster
 from immune.core.words import Words
 
 US = 1_000_000
 SHOW_SHARE = 0.5
 """Agents from this share of the threshold on are findings."""
-SHOW_NATS = 3.0
-"""Evidence of a stream from here on is shown."""
-SHOW_AT_MOST = 10
 DEFER_SAMPLES = 4
 """A fresh alarm waits this long while others move the same way: perhaps it is not this agent."""
 DEFER_SERVICE_SAMPLES = 10
@@ -35,11 +33,10 @@ DEFER_SERVICE_SAMPLES = 10
 SMALL_SERVICE = 20
 DEFER_US = 60_000_000
 AT_ONCE_US = 15_000_000
-OWN_BASIS_FROM = 200
-TYPE_BASIS_UNTIL = 40
 Z_99 = 2.6
 
 Floats = NDArray[np.float32]
+Index = NDArray[np.intp]
 
 
 class FindingWriter:
@@ -47,6 +44,7 @@ class FindingWriter:
 
     def __init__(self, table: StreamTable, policy: DetectionPolicy, threshold_nats: float) -> None:
         self._table = table
+        self._shown = EvidenceWriter(table)
         self._policy = policy
         self.threshold_nats = threshold_nats
         self.words = Words()
@@ -68,66 +66,61 @@ class FindingWriter:
         if not len(standing_out) and not shared.causes:
             return (), ()
         moving = self._moving(arena, now_us) if np.count_nonzero(arena["hot_any"][: arena.size]) > 1 else None
-        found = [
-            self._finding(
-                arena,
-                shared,
-                lexicon,
-                roster,
-                int(agent),
-                float(nats[agent]),
-                float(gap_share[agent]),
-                float(limit[agent]),
-                moving,
-                shared.quiet.key_of(int(agent)),
-                now_us,
-            )
-            for agent in standing_out
-        ]
+        gaps = (gap_share[standing_out].tolist(), limit[standing_out].tolist())
+        found = self._found(arena, shared, lexicon, roster, standing_out, nats[standing_out].tolist(), gaps, moving, now_us)
         found.sort(key=lambda finding: (-finding.nats, finding.agent))
         cohorts = [self._cohort(arena, cause, lexicon, roster) for cause in shared.causes.values() if cause.told]
         cohorts += [self._quiet_cohort(arena, group, lexicon, roster, gap_share, limit, now_us) for group in shared.quiet.groups]
         cohorts.sort(key=lambda cohort: (-cohort.nats, cohort.key))
         return tuple(found), tuple(cohorts)
 
-    def _finding(
+    def _found(
         self,
         arena: Arena,
         shared: SharedCause,
         lexicon: Lexicon,
         roster: Roster,
-        agent: int,
-        nats: float,
-        gap_share: float,
-        limit_s: float,
+        agents: Index,
+        nats: list[float],
+        gaps: tuple[list[float], list[float]],
         moving: NDArray[np.int64] | None,
-        quiet_key: str,
         now_us: int,
-    ) -> Finding:
-        evidence = self._evidence(arena, agent, gap_share, limit_s, now_us)
-        silent = gap_share >= 1
-        asked = self._asked(roster, agent, evidence, now_us)
-        alarm = nats >= self.threshold_nats + asked
-        explained = (shared.expected(arena, agent) or quiet_key) if silent else self._explained(arena, shared, agent, alarm)
-        since = int(arena["alarmed"][agent])
-        if alarm and not silent and not explained and moving is not None and 0 < since <= DEFER_SERVICE_SAMPLES:
-            alarm = not self._others_move(arena, shared, agent, moving, since)
-        breach = self._breach(arena, agent, now_us)
-        if breach is not None:
-            evidence, alarm, explained = (breach, *evidence), True, ""
-        onset = min((item.onset_us for item in evidence if item.nats >= 0.5 * evidence[0].nats), default=now_us)
-        return Finding(
-            agent=agent,
-            nats=nats,
-            alarm=alarm,
-            present=silent or breach is not None or bool(arena["present"][agent]),
-            onset_us=onset,
-            samples=int(arena["samples"][agent]),
-            basis=_basis(int(arena["samples"][agent])),
-            evidence=evidence,
-            explained_by=explained,
-            changed=facts.changes(arena, lexicon, agent, onset, now_us),
-        )
+    ) -> list[Finding]:
+        """Findings of these agents; gaps: of each, its share of the limit and the limit in s."""
+        if not len(agents):
+            return []
+        each, of_streams = agents.tolist(), direction_nats(arena, agents)
+        evidence = self._evidence(arena, agents, of_streams, gaps, now_us)
+        asked = [self._asked(roster, agent, told, now_us) for agent, told in zip(each, evidence, strict=True)]
+        alarms = [one >= self.threshold_nats + more for one, more in zip(nats, asked, strict=True)]
+        silent = [share >= 1 for share in gaps[0]]
+        explained = self._explained(arena, shared, agents, of_streams, alarms, silent)
+        since, present = arena["alarmed"][agents].tolist(), arena["present"][agents].tolist()
+        fresh = [0 < samples <= DEFER_SERVICE_SAMPLES for samples in since]
+        for place, agent in enumerate(each):
+            if alarms[place] and not silent[place] and not explained[place] and moving is not None and fresh[place]:
+                alarms[place] = not self._others_move(arena, shared, agent, of_streams[:, :, place], moving, since[place])
+        for place in np.flatnonzero((arena["breach_at"][agents] >= 0) & (arena["breach_at"][agents] >= now_us - hard.SHOWN_US)).tolist():
+            evidence[place] = (self._breach(arena, each[place]), *evidence[place])
+            alarms[place], present[place], explained[place] = True, True, ""
+        onsets = [min((item.onset_us for item in told if item.nats >= 0.5 * told[0].nats), default=now_us) for told in evidence]
+        changed, samples = facts.changes(arena, lexicon, each, onsets, now_us), arena["samples"][agents].tolist()
+        make = maker(Finding)
+        return [
+            make(
+                agent=agent,
+                nats=nats[place],
+                alarm=alarms[place],
+                present=silent[place] or present[place],
+                onset_us=onsets[place],
+                samples=samples[place],
+                basis=basis_of(samples[place]),
+                evidence=evidence[place],
+                explained_by=explained[place],
+                changed=changed[place],
+            )
+            for place, agent in enumerate(each)
+        ]
 
     def _asked(self, roster: Roster, agent: int, evidence: tuple[VitalEvidence, ...], now_us: int) -> float:
         """How much more evidence than usual is asked for, in nats, after what people said of this agent's strongest symptom."""
@@ -135,66 +128,40 @@ class FindingWriter:
             return 0.0
         return self.words.more_nats(roster.agent_id(agent), evidence[0].vital, evidence[0].direction, self._policy, now_us)
 
-    def _breach(self, arena: Arena, agent: int, now_us: int) -> VitalEvidence | None:
+    def _breach(self, arena: Arena, agent: int) -> VitalEvidence:
         """A hard limit that this agent has passed, as evidence that nothing explains away; the ratio is to its own normal where that is known."""
-        at_us = int(arena["breach_at"][agent])
-        if at_us < 0 or at_us < now_us - hard.SHOWN_US:
-            return None
         kind, value = int(arena["breach_of"][agent]), float(arena["breach_value"][agent])
         name, limit = hard.VITALS[kind], hard.limits_of_policy(self._policy)[kind]
         row = self._table.names.index(name)
         known = kind > 0 and arena["count"][row, agent] >= self._policy.min_samples
         usual = self._table.value(row, float(arena["level"][row, agent])) if known else limit
         return _exact(
-            name, "up", self.threshold_nats, observed=value, expected=usual, ratio=min(max(value / max(usual, 1e-9), 1.0), 1e6), onset_us=at_us
-        )
-
-    def _evidence(self, arena: Arena, agent: int, gap_share: float, limit_s: float, now_us: int) -> tuple[VitalEvidence, ...]:
-        nats = _direction_nats(arena, agent)
-        shown: list[VitalEvidence] = []
-        for sign, row in zip(*np.nonzero(nats >= SHOW_NATS), strict=True):
-            _stronger(shown, self._of_stream(arena, agent, int(sign), int(row), float(nats[sign, row])))
-        for item in episodes.evidence(arena, agent, SHOW_NATS):
-            _stronger(shown, item)
-        shown += self._stuck(arena, agent)
-        shown += self._looping(arena, agent)
-        if gap_share > SHOW_SHARE:
-            shown.append(self._silence(arena, agent, gap_share, limit_s, now_us))
-        shown.sort(key=lambda item: (-item.nats, item.vital))
-        return tuple(shown[:SHOW_AT_MOST])
-
-    def _of_stream(self, arena: Arena, agent: int, sign: int, row: int, nats: float) -> VitalEvidence:
-        count, deviation, expected, surprise = (float(total) for total in arena["sums"][:, row, agent])
-        count = max(count, 1.0)
-        usual = self._table.value(row, expected / count)
-        observed = self._table.value(row, (expected + deviation) / count)
-        counted = self._table.streams[row].scale == "count"
-        ratio = (observed + 0.5) / (usual + 0.5) if counted else observed / max(usual, 1e-12)
-        onset_us = int(arena["onset"][row, agent])
-        minutes = (int(arena["last_at"][agent]) - onset_us) / (60 * US)
-        lately = float(arena["drift_mean"][row, agent]) if self._slow(arena, agent, sign, row) else float(arena["r_recent"][row, agent])
-        rest = lately - deviation / count
-        steady = counted or count < 2 / RECENT or minutes <= 0 or not math.isfinite(rest)
-        return VitalEvidence(
-            vital=SHOWN_AS.get(self._table.streams[row].name, self._table.streams[row].name),
-            direction="down" if sign else "up",
-            nats=nats,
-            ratio=min(max(ratio, 1e-6), 1e6),
-            observed=observed,
+            name,
+            "up",
+            self.threshold_nats,
+            observed=value,
             expected=usual,
-            effect=abs(surprise) / count,
-            growth=0.0 if steady else rest / (minutes / 2),
-            onset_us=onset_us,
-            calibration=float(arena["calibration"][row, agent]),
-            basis=_basis(int(arena["count"][row, agent])),
+            ratio=min(max(value / max(usual, 1e-9), 1.0), 1e6),
+            onset_us=int(arena["breach_at"][agent]),
         )
 
-    def _slow(self, arena: Arena, agent: int, sign: int, row: int) -> bool:
-        """Whether the slow reference carries this evidence: then the mean of a block says how far it is by now, the last samples too little."""
-        if row >= self._table.continuous:
-            return False
-        sr = arena["sr"][sign, :, row, agent]
-        return bool(sr[drift.ROWS].sum() > 0.5 * sr.sum())
+    def _evidence(
+        self, arena: Arena, agents: Index, nats: NDArray[np.float64], gaps: tuple[list[float], list[float]], now_us: int
+    ) -> list[tuple[VitalEvidence, ...]]:
+        """What each of these agents shows, strongest first; nats (2, streams, n)."""
+        evidence = self._shown.strongest(arena, agents, nats)
+        beside = (arena["ep_tasks"][agents] >= episodes.JUDGED_FROM) | (np.array(gaps[0]) > SHOW_SHARE)
+        beside |= np.maximum(arena["stuck_sr"][agents], arena["loop_sr"][agents]) > 1
+        for place in np.flatnonzero(beside).tolist():
+            agent, shown = int(agents[place]), evidence[place]
+            for item in episodes.evidence(arena, agent, SHOW_NATS):
+                _stronger(shown, item)
+            shown += self._stuck(arena, agent)
+            shown += self._looping(arena, agent)
+            if gaps[0][place] > SHOW_SHARE:
+                shown.append(self._silence(arena, agent, gaps[0][place], gaps[1][place], now_us))
+            shown.sort(key=lambda item: (-item.nats, item.vital))
+        return [tuple(shown[:SHOW_AT_MOST]) for shown in evidence]
 
     def _stuck(self, arena: Arena, agent: int) -> list[VitalEvidence]:
         nats = math.log(max(float(arena["stuck_sr"][agent]), 1e-3))
@@ -233,9 +200,8 @@ class FindingWriter:
         counts: NDArray[np.int64] = (strong & recent).sum(axis=2)
         return counts
 
-    def _others_move(self, arena: Arena, shared: SharedCause, agent: int, moving: NDArray[np.int64], since: int) -> bool:
+    def _others_move(self, arena: Arena, shared: SharedCause, agent: int, nats: NDArray[np.float64], moving: NDArray[np.int64], since: int) -> bool:
         """Whether a fresh alarm has to wait: others begin to move the same way, and it may turn out to be shared."""
-        nats = _direction_nats(arena, agent)
         sign, row = np.unravel_index(int(nats.argmax()), nats.shape)
         outside = shared.from_outside(int(sign), int(row))
         if moving[sign, row] >= 3:
@@ -256,31 +222,48 @@ class FindingWriter:
         apart = np.abs(arena["onset"][row, : arena.size] - arena["onset"][row, agent])
         return int(np.count_nonzero(arena["hot"][sign, row, : arena.size] & (apart <= AT_ONCE_US))) >= 3
 
-    def _explained(self, arena: Arena, shared: SharedCause, agent: int, alarm: bool) -> str:
-        """Key of the cause without which this agent would not stand out, or ""; several may each explain a part of it."""
-        if not shared.causes:
-            return ""
-        left = np.exp(_direction_nats(arena, agent)) * self._table.counted[:, :, 0]
-        explains: dict[str, float] = {}
+    def _explained(
+        self, arena: Arena, shared: SharedCause, agents: Index, nats: NDArray[np.float64], alarms: list[bool], silent: list[bool]
+    ) -> list[str]:
+        """Of each agent the key of the cause without which it would not stand out, or ""; several may each explain a part of it."""
+        keys = self._explained_by_causes(arena, shared, agents, nats) if shared.causes and not all(silent) else [[] for _ in silent]
+        explained = []
+        for agent, alarm, is_silent, parts in zip(agents.tolist(), alarms, silent, keys, strict=True):
+            if is_silent:
+                explained.append(shared.expected(arena, agent) or shared.quiet.key_of(agent))
+                continue
+            key = max(parts, key=lambda part: (shared.causes[part[0]].told, part[1]), default=("", 0.0))[0]
+            if key:
+                shared.causes[key].told |= alarm
+            explained.append(key)
+        return explained
+
+    def _explained_by_causes(self, arena: Arena, shared: SharedCause, agents: Index, nats: NDArray[np.float64]) -> list[list[tuple[str, float]]]:
+        """Of each agent the causes that explain something, and how much; nothing where the rest would still be an alarm."""
+        left = np.exp(np.ascontiguousarray(nats.transpose(2, 0, 1))) * self._table.counted[:, :, 0]
+        tasks = np.zeros(len(agents), dtype=np.bool_)
+        parts: list[list[tuple[str, float]]] = [[] for _ in range(len(agents))]
         for key, cause in shared.causes.items():
-            for symptom in shared.covered(arena, cause, agent):
-                explains[key] = explains.get(key, 0.0) + float(left[symptom])
-                left[symptom] = 0
-        total = float(left.sum()) + float(looping.together(arena["stuck_sr"][agent], arena["loop_sr"][agent]))
-        active = int((arena["count"][:, agent] >= self._policy.min_samples).sum())
-        statistic = total / (2 * max(active, 1) + 1)
-        if not any(shared.tasks_covered(arena, shared.causes[key], agent) for key in explains):
-            statistic += float(episodes.SHARE) * float(arena["ep_statistic"][agent])
-        if not explains or math.log(max(statistic, 1e-3)) >= self.threshold_nats:
-            return ""
-        key = max(explains, key=lambda name: (shared.causes[name].told, explains[name]))
-        shared.causes[key].told |= alarm
-        return key
+            symptoms, covers = shared.covers(arena, cause, agents)
+            some = np.flatnonzero(covers.any(axis=0))
+            if not len(some):
+                continue
+            signs, streams = np.array(symptoms, dtype=np.intp).T
+            taken = np.where(covers.T[some], left[some[:, None], signs, streams], 0)
+            left[some[:, None], signs, streams] -= taken
+            tasks[some] |= shared.tasks_covered(arena, cause, agents[some])
+            for place, part in zip(some.tolist(), np.cumsum(taken, axis=1)[:, -1].tolist(), strict=True):
+                parts[place].append((key, part))
+        total = left.reshape(len(agents), -1).sum(axis=1) + looping.together(arena["stuck_sr"][agents], arena["loop_sr"][agents])
+        active = np.count_nonzero(arena["count"][:, agents] >= self._policy.min_samples, axis=0)
+        statistic = total / (2 * np.maximum(active, 1) + 1)
+        statistic += np.where(tasks, 0.0, float(episodes.SHARE) * arena["ep_statistic"][agents].astype(np.float64))
+        return [part if math.log(max(rest, 1e-3)) < self.threshold_nats else [] for part, rest in zip(parts, statistic.tolist(), strict=True)]
 
     def _cohort(self, arena: Arena, cause: Cause, lexicon: Lexicon, roster: Roster) -> CohortFinding:
         value = _value_of(cause, lexicon, roster)
         agents = sorted(cause.shown or cause.agents)
-        evidence = tuple(self._of_cohort(arena, cause, sign, stream) for sign, stream in cause.symptoms)
+        evidence = self._shown.of_cause(arena, np.array(sorted(cause.agents), dtype=np.intp), cause.symptoms, cause.onset_us)
         return CohortFinding(
             key=cause.key,
             scope="service" if cause.field else "fleet",
@@ -294,22 +277,6 @@ class FindingWriter:
             agents=tuple(agents),
             changed=facts.in_common(arena, lexicon, agents, cause.onset_us, cause.seen_us),
             evidence=tuple(sorted(evidence, key=lambda item: (-item.nats, item.vital))),
-        )
-
-    def _of_cohort(self, arena: Arena, cause: Cause, sign: int, stream: int) -> VitalEvidence:
-        agents = [agent for agent in sorted(cause.agents) if arena["hot"][sign, stream, agent]][:50] or sorted(cause.agents)[:50]
-        parts = [self._of_stream(arena, agent, sign, stream, float(_direction_nats(arena, agent)[sign, stream])) for agent in agents]
-        middle = {
-            name: float(np.median([getattr(part, name) for part in parts]))
-            for name in ("ratio", "observed", "expected", "effect", "growth", "calibration")
-        }
-        return VitalEvidence(
-            vital=parts[0].vital,
-            direction=parts[0].direction,
-            nats=min(sum(max(part.nats, 0.0) for part in parts), 1e4),
-            onset_us=cause.onset_us,
-            basis="own",
-            **middle,
         )
 
     def _quiet_cohort(
@@ -366,18 +333,6 @@ def _stronger(shown: list[VitalEvidence], item: VitalEvidence) -> None:
         shown.remove(twin)
     if twin is None or twin.nats < item.nats:
         shown.append(item)
-
-
-def _direction_nats(arena: Arena, agent: int) -> NDArray[np.float64]:
-    mean = arena["sr"][..., agent].sum(axis=1, dtype=np.float64) / ROWS
-    nats: NDArray[np.float64] = np.log(np.maximum(mean, 1e-3))
-    return nats
-
-
-def _basis(count: int) -> Basis:
-    if count < TYPE_BASIS_UNTIL:
-        return "type"
-    return "own" if count >= OWN_BASIS_FROM else "mixed"
 
 
 def _exact(vital: str, direction: Direction, nats: float, *, observed: float, expected: float, ratio: float, onset_us: int) -> VitalEvidence:

@@ -59,29 +59,42 @@ def advance(
 ) -> Floats:
     """Take in one sample each: code of the tool, tool calls and output tokens, NaN where missing, all (n,); returns the e-detector, (n,)."""
     sr: Floats = block["loop_sr"]
-    used = ((calls >= 1) | (tool >= 0)) & (output > 0)
+    used = (calls >= 1) | (tool >= 0)
+    used &= output > 0
     if not np.count_nonzero(used):
         block["loop_again"][...] = False
         return sr
-    step = np.stack([tool, np.where(np.isnan(calls), -1, calls), output]).astype(np.float32)
+    step = np.empty((3, len(tool)), dtype=np.float32)
+    step[0], step[CALLS], step[2] = tool, calls, output
+    np.copyto(step[CALLS], -1, where=np.isnan(calls))
     before, again = block["loop_before"], block["loop_again"]
-    repeat = np.logical_and.reduce(step == before, axis=0) & used
+    repeat = np.logical_and.reduce(step == before, axis=0)
+    repeat &= used
     repeats, chances = block["loop_repeats"], block["loop_chances"]
-    n = np.where(again, chances[1], chances[0])
-    first = np.where(again, FIRST_CHANCES[1], FIRST_CHANCES[0])
-    q = (np.where(again, repeats[1], repeats[0]) + np.float32(FIRST_REPEATS)) / (n + first)
-    q = np.minimum(q * np.float32(TOO_LARGE), np.float32(1))
-    calm = ~ready | (sr < GROUND)
-    factor = np.where(repeat, 1 + np.float32(STAKE) * (1 / q - 1), np.float32(1 - STAKE))
+    factor: Floats | np.float32 = np.float32(1 - STAKE)
+    if np.count_nonzero(repeat):
+        q = (repeats + np.float32(FIRST_REPEATS)) / (chances + FIRST_CHANCES)
+        q = np.minimum(np.where(again, q[1], q[0]) * np.float32(TOO_LARGE), np.float32(1))
+        factor = np.where(repeat, 1 + np.float32(STAKE) * (1 / q - 1), factor)
+    calm = sr < GROUND
     np.copyto(sr, np.minimum((sr + 1) * factor, cap), where=used & ready)
     np.copyto(block["loop_onset"], at_us, where=used & ~repeat)
-    taught = np.stack([~again, again]) & used & learning & calm
-    chances += taught
-    repeats += taught & repeat
+    taught = used & learning
+    taught &= calm | ~ready
+    after_one = taught & again
+    _count(chances, repeats, taught ^ after_one, after_one, repeat)
     np.copyto(before, step, where=used)
-    np.copyto(again, repeat)
+    again[...] = repeat
     full = chances >= FORGET_AT
     if np.count_nonzero(full):
         repeats[full] *= np.float32(0.5)
         chances[full] *= np.float32(0.5)
     return sr
+
+
+def _count(chances: Floats, repeats: Floats, after_another: Mask, after_one: Mask, repeat: Mask) -> None:
+    """One more chance, and where it came a repeat, after another step and after a repeat."""
+    for row, taught in enumerate((after_another, after_one)):
+        if np.count_nonzero(taught):
+            chances[row] += taught
+            repeats[row] += taught & repeat

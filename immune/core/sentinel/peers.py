@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from immune.core.sentinel.arena import Arena, Rows
-from immune.core.sentinel.surprise import BINS, BORROWED, LONE_BORROWED, SLOTS, Lent, lone_prior
+from immune.core.sentinel.surprise import BINS, BORROWED, LONE_BORROWED, RARE_SLOTS, SLOTS, Lent, lone_prior
 
 POOL_LIMIT = 40_000.0
 DEPTH_LIMIT = 300.0
@@ -41,9 +41,10 @@ Floats = NDArray[np.float32]
 class Peers:
     """Borrowed calibration, by type code."""
 
-    def __init__(self, streams: int, continuous: int) -> None:
+    def __init__(self, streams: int, continuous: int, *, borrowed: float = BORROWED) -> None:
+        """borrowed: samples that the type's ranks count for at most, in an agent that has none of its own."""
         self.arena = Arena()
-        self._continuous = continuous
+        self._continuous, self._borrowed = continuous, np.float32(borrowed)
         self.arena.declare("pool", np.float32, trail=(streams, BINS))
         self.arena.declare("share", np.float32, trail=(streams, SLOTS))
         self.arena.declare("depth", np.float32, trail=(streams,))
@@ -87,6 +88,7 @@ class Peers:
         dependent[: self._continuous] = arena["phi"][types].T > PHI_LOOSE
         return Lent(
             share=arena["share"].reshape(-1),
+            rare=np.ascontiguousarray(arena["share"][:, self._continuous :, :RARE_SLOTS].transpose(1, 2, 0)[..., types]),
             place=(types.astype(np.intp) * streams + np.arange(streams)[:, None]) * SLOTS,
             borrowed=np.ascontiguousarray(arena["borrowed"][types].T),
             depth=np.ascontiguousarray(arena["depth"][types].T),
@@ -155,7 +157,7 @@ class Peers:
         share[~lends] = lone_prior()
         others = cumulated[:, :, 0] * (voters - 1) / np.maximum(voters, 1)
         alone = np.where(smooth, np.float32(LONE_BORROWED), np.float32(0))
-        self.arena["borrowed"][rows] = np.where(lends, np.minimum(np.float32(BORROWED), others), alone)
+        self.arena["borrowed"][rows] = np.where(lends, np.minimum(self._borrowed, others), alone)
         self.arena["depth"][rows] = np.where(lends, np.minimum(others, np.float32(DEPTH_LIMIT)), alone)
 
 

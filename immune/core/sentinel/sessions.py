@@ -84,10 +84,10 @@ class Seats:
         return rows[rows >= 0].astype(np.intp)
 
     def over_roster(self, over_rows: NDArray[Scalar], absent: float) -> NDArray[Scalar]:
-        """An array over rows as one over the roster."""
+        """An array over rows (its first axis) as one over the roster."""
         if self.plain:
             return over_rows
-        out = np.full(len(self.of), absent, dtype=over_rows.dtype)
+        out = np.full((len(self.of), *over_rows.shape[1:]), absent, dtype=over_rows.dtype)
         taken = np.flatnonzero(self.who[: len(over_rows)] >= 0)
         out[self.who[taken]] = over_rows[taken]
         return out

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from immune.core.sentinel import one_hand
 from immune.core.sentinel.arena import Arena
-from immune.core.sentinel.causes import NEVER_US, TOGETHER_US, US, Cause, Causes, Index, stream_nats
+from immune.core.sentinel.cause import NEVER_US, TOGETHER_US, US, Cause, Index, stream_nats
+from immune.core.sentinel.causes import Causes
 from immune.core.sentinel.cohorts import FIELDS, FLEET, MEMBERS_AT_LEAST, VOTES_FROM, Cohorts
 from immune.core.sentinel.one_hand import Symptom
 

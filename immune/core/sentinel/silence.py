@@ -65,13 +65,18 @@ def arrive(arena: Arena, agents: Rows, at_us: NDArray[np.int64], status: NDArray
     known = last >= awake_us
     heard = known & ~retired
     working = heard & ~resting(said)
+    everyone = np.count_nonzero(working) == len(working)
     count, mean, peak = arena["gap_count"][agents], arena["gap_mean"][agents], arena["gap_peak"][agents]
-    learned = np.where(count >= KNOWN_FROM, np.minimum(gap, 2 * _limit(count, mean, peak, arena["gap_log"][agents], policy)), gap)
-    mean = np.where(working, mean + (learned - mean) / np.minimum(count + 1, GAP_SPAN), mean)
-    peak = np.where(working, np.maximum(learned, peak + (mean - peak) * np.minimum(learned * np.float32(1 / PEAK_SPAN_S), np.float32(1))), peak)
-    logs = arena["gap_log"][agents]
-    moved = (np.log(np.maximum(gap, GAP_MIN_S)) - logs) / np.minimum(count + 1, GAP_SPAN)
-    arena["gap_log"][agents] = np.where(working, logs + moved, logs)
+    learned, logs = gap, arena["gap_log"][agents]
+    if gap.max() > 2 * np.float32(policy.silence_min_s):  # no limit is below that
+        learned = np.where(count >= KNOWN_FROM, np.minimum(gap, 2 * _limit(count, mean, peak, logs, policy)), gap)
+    span = np.minimum(count + 1, GAP_SPAN)
+    moved = mean + (learned - mean) / span
+    mean = moved if everyone else np.where(working, moved, mean)
+    moved = np.maximum(learned, peak + (mean - peak) * np.minimum(learned * np.float32(1 / PEAK_SPAN_S), np.float32(1)))
+    peak = moved if everyone else np.where(working, moved, peak)
+    moved = logs + (np.log(np.maximum(gap, GAP_MIN_S)) - logs) / span
+    arena["gap_log"][agents] = moved if everyone else np.where(working, moved, logs)
     arena["gap_mean"][agents] = mean
     arena["gap_peak"][agents] = peak
     arena["gap_count"][agents] = count + working
@@ -82,7 +87,7 @@ def arrive(arena: Arena, agents: Rows, at_us: NDArray[np.int64], status: NDArray
         arena["rest_peak"][agents] = np.where(pausing, np.maximum(gap, rest), rest)
     paced, pace = arena["pace_count"][agents], arena["pace"][agents]
     moved = pace + (np.minimum(gap, LONGEST_S) - pace) / np.minimum(paced + 1, RATE_SPAN)
-    arena["pace"][agents] = np.where(known, moved, pace)
+    arena["pace"][agents] = moved if everyone else np.where(known, moved, pace)
     arena["pace_count"][agents] = paced + known
     arena["last_at"][agents] = at_us
     arena["status"][agents] = status
@@ -97,11 +102,15 @@ def resting(status: NDArray[np.int8]) -> NDArray[np.bool_]:
 
 def _limit(count: NDArray[np.int32], mean: Floats, peak: Floats, logs: Floats, policy: DetectionPolicy) -> Floats:
     usual = np.maximum(np.float32(policy.silence_factor) * mean, np.float32(PAUSE) * peak)
-    young = 1 + np.float32(policy.min_samples) / np.maximum(count, 1) * (count < policy.min_samples)
-    least = np.float32(policy.silence_min_s)
+    young = count < policy.min_samples
+    if np.count_nonzero(young):
+        usual = usual * (1 + np.float32(policy.min_samples) / np.maximum(count, 1) * young)
+    least: Floats | np.float32 = np.float32(policy.silence_min_s)
     # a burst of calls within a second tells nothing of the pauses that are usual between bursts
     stranger = mean * np.minimum(count, GAP_SPAN) < least
-    limit: NDArray[np.float32] = np.maximum(usual * young, least * np.where(stranger, STRANGER_FACTOR, 1)).astype(np.float32)
+    if np.count_nonzero(stranger):
+        least = least * np.where(stranger, STRANGER_FACTOR, 1)
+    limit: NDArray[np.float32] = np.maximum(usual, least).astype(np.float32)
     bursty = np.log(np.maximum(mean, GAP_MIN_S)) - logs > IRREGULAR
     if np.count_nonzero(bursty):
         heard_s = mean * count
@@ -117,8 +126,9 @@ def gaps(arena: Arena, now_us: int, policy: DetectionPolicy, awake_us: int) -> t
     limit = _limit(count, arena["gap_mean"][:size], arena["gap_peak"][:size], arena["gap_log"][:size], policy)
     status = arena["status"][:size]
     beats = (status == IDLE) & (arena["rest_count"][:size] >= RESTS_KNOWN)
-    rested = np.maximum(np.float32(REST_FACTOR) * np.maximum(arena["rest_peak"][:size], arena["gap_mean"][:size]), np.float32(REST_MIN_S))
-    limit = np.where(beats, rested, limit)
+    if np.count_nonzero(beats):
+        rested = np.maximum(np.float32(REST_FACTOR) * np.maximum(arena["rest_peak"][:size], arena["gap_mean"][:size]), np.float32(REST_MIN_S))
+        limit = np.where(beats, rested, limit)
     heard = (last >= 0) & (count >= KNOWN_FROM) & (beats | ~resting(status)) & ~arena["retired"][:size]
     gap = ((now_us - np.maximum(last, awake_us)) / US).astype(np.float32)
     return np.where(heard, np.maximum(gap, 0) / limit, np.float32(0)), limit

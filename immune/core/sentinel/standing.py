@@ -134,22 +134,30 @@ def advance(
 
 def _follow(block: Block, hot: Mask, hot_any: Mask, nats: Floats, threshold_nats: float) -> None:
     alarmed, calm, waiting, present = block["alarmed"], block["calm"], block["waiting"], block["present"]
-    over = nats >= threshold_nats
-    alarmed[...] = np.where(over, np.minimum(alarmed, 65_000) + 1, 0)
-    stopped = (nats >= threshold_nats / 2) & ~over & ~block["held"]
-    waiting[...] = np.where(stopped & (waiting < PROBE_AFTER + PROBE_FOR), waiting + 1, 0)
+    over, held = nats >= threshold_nats, block["held"]
+    suspected = nats >= threshold_nats / 2
+    if np.count_nonzero(suspected):
+        alarmed[...] = np.where(over, np.minimum(alarmed, 65_000) + 1, 0)
+        stopped = suspected & ~over & ~held
+        waiting[...] = np.where(stopped & (waiting < PROBE_AFTER + PROBE_FOR), waiting + 1, 0)
+    else:
+        alarmed[...] = waiting[...] = 0
     present[...] = (block["stuck_sr"] >= _E_HOT) | (block["loop_again"] & (block["loop_sr"] >= _E_HOT))
     if np.count_nonzero(hot_any):
         column = np.flatnonzero(hot_any)
         recent, sums = block["g_recent"][:, column], block["sums"][:, :, column]
-        wanted = np.clip(0.5 * np.abs(sums[3]) / np.maximum(sums[0], 1), 0.3, 0.8)
+        wanted = np.minimum(np.maximum(0.5 * np.abs(sums[3]) / np.maximum(sums[0], 1), 0.3), 0.8)
         fresh = (hot[0][:, column] & (recent > wanted)) | (hot[1][:, column] & (recent < -wanted))
         for sign, lasting in enumerate(drift.still(block, column)):
             slow = block["sr"][sign, drift.ROWS, : len(lasting)][..., column].max(axis=0) >= _E_HOT
             fresh[: len(lasting)] |= lasting & slow
         present[column] |= fresh.any(axis=0)
     present |= block["ep_present"]
-    calm[...] = np.where((over | block["held"]) & ~present, np.minimum(calm, 250) + 1, 0)
+    watched = over | held
+    if not np.count_nonzero(watched):
+        calm[...] = 0
+        return
+    calm[...] = np.where(watched & ~present, np.minimum(calm, 250) + 1, 0)
     rested = (calm >= CALM_SAMPLES) & over
     if np.count_nonzero(rested):
         column = np.flatnonzero(rested)

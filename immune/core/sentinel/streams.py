@@ -73,6 +73,8 @@ class StreamTable:
         self.columns = np.array([stream.column for stream in self.streams if stream.column >= 0], dtype=np.intp)
         self.rows = np.array([row for row, stream in enumerate(self.streams) if stream.column >= 0], dtype=np.intp)
         self.shares = np.array([row for row, s in enumerate(continuous) if s.scale == "logit"], dtype=np.intp)
+        self._unit_of = np.array([stream.unit for stream in self.streams])
+        self._is_share = np.array([stream.scale == "logit" for stream in self.streams])
         self.counted = np.ones((2, len(self.streams), 1), dtype=np.float32)
         self.counted[1, [s.name in HARMLESS_DOWN for s in self.streams]] = 0
         self.first_ratio = self.continuous - len(RATIOS)
@@ -128,12 +130,16 @@ class StreamTable:
 
     def value(self, row: int, scaled: float) -> float:
         """A scaled value in the vital's unit."""
-        stream = self.streams[row]
-        if stream.scale == "count":
-            return max(0.0, scaled)
-        if stream.scale == "logit":
-            return float(1 / (1 + np.exp(-scaled)))
-        return float(max(0.0, np.expm1(min(scaled, 80.0)) / stream.unit))
+        return float(self.values(np.array([row]), np.array([scaled]))[0])
+
+    def values(self, rows: NDArray[np.intp], scaled: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scaled values of these streams in their vitals' units, (k,)."""
+        value = np.expm1(np.minimum(scaled, 80.0)) / self._unit_of[rows]
+        value = np.maximum(np.where(rows < self.continuous, value, scaled), 0.0)
+        share = np.flatnonzero(self._is_share[rows])
+        if len(share):
+            value[share] = 1 / (1 + np.exp(-scaled[share]))
+        return value
 
     def value_array(self, row: int, scaled: Floats) -> Floats:
         """Scaled values of one stream in the vital's unit."""

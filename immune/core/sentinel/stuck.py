@@ -43,12 +43,15 @@ def advance(
         repeat &= (values > 0).any(axis=0)
     np.copyto(before, values, where=told)
     repeats, chances, sr = block["repeats"], block["chances"], block["stuck_sr"]
-    q = repeats / chances
-    factor = np.where(repeat, 1 + np.float32(STAKE) * (1 / q - 1), np.float32(1 - STAKE))
+    factor: NDArray[np.float32] | np.float32 = np.float32(1 - STAKE)
+    if np.count_nonzero(repeat):
+        q = repeats / chances
+        factor = np.where(repeat, 1 + np.float32(STAKE) * (1 / q - 1), factor)
     np.copyto(sr, np.minimum((sr + 1) * factor, cap), where=judged & enough)
     np.copyto(block["stuck_onset"], at_us, where=enough & ~repeat)
     taught = learning & enough
-    repeats += repeat & taught
+    if np.count_nonzero(repeat):
+        repeats += repeat & taught
     chances += taught
     full = chances >= FORGET_AT
     if np.count_nonzero(full):
