@@ -47,6 +47,7 @@ asked for before any of it is set by `detection.false_alarms_per_agent_day`, not
 
 SEVERITY = """Severity says how much harm symptoms do, not how certain they are: `10 (1 - exp(-0.4 U))`, where U adds up doublings from
 normal times these weights, the worst vital of each sort of harm first and each further sort at half of the one before.
+The strongest symptom counts, and any other from 6 nats of its own on: what has hardly begun rests on a sample or two, and its ratio says anything.
 The whole formula is in `immune/core/severity.py`.
 
 | symptoms | severity |

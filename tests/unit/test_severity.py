@@ -116,6 +116,13 @@ def test_a_long_gap_is_not_yet_silence():
     assert severity([seen(SILENCE, "silent", 9.0, nats=18.4)], threshold_nats=18.3).value == 6.0
 
 
+def test_a_symptom_that_has_hardly_begun_does_no_harm_beside_one_that_is_known():
+    known, begun = seen("input_tokens", "up", 1.4, nats=22.0), seen("output_tokens", "down", 0.12, nats=3.3)
+    assert severity([known, begun]) == severity([known])
+    assert severity([known, seen("output_tokens", "down", 0.12, nats=6.0)]).value > severity([known]).value
+    assert severity([begun]).value > 3.0, "the strongest always counts"
+
+
 def test_why_names_the_worst_first():
     why = severity([seen("latency_ms", "up", 2.0), seen("cost_usd", "up", 4.8), seen(SILENCE, "silent", 1.0)], agents=3, fleet=15).why
     assert why == ("no samples: 6", "cost_usd ×4.8: 6.0", "latency_ms ×2: 2.7", "3 of 15 agents")
