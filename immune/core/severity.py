@@ -1,7 +1,8 @@
 """How much harm symptoms do, on a scale from 0 to 10. Harm, not certainty: evidence that piles up changes nothing here.
 
-What counts: the strongest symptom, and every other with at least `BELIEVED_NATS` of its own. The ratio of a symptom that has hardly begun rests on a sample
-or two and says anything (measured on real traffic: an incident of input ×1.4 was isolated for one short answer, output ×0.12 at 3 nats).
+What counts: the strongest symptom, and every other with at least `BELIEVED_NATS` of its own. The ratio of a symptom that has hardly begun
+rests on a sample or two and says anything (measured on real traffic: an incident of input ×1.4 was isolated for one short answer, output ×0.12
+at 3 nats).
 
 Formula, with every constant in `SeverityPolicy`:
 
