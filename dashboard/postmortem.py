@@ -93,7 +93,7 @@ def _facts(story: Document) -> list[str]:
         f"- First symptom: {_when(incident['onset_at'])}",
         f"- Noticed: {_when(incident['opened_at'])}",
         f"- Over: {_when(incident['closed_at']) if incident['closed_at'] else 'not yet'}",
-        f"- Severity at its height: {incident['peak_severity']:.1f} of 10 ({_text(in_words('; '.join(incident['severity_why'])))})",
+        f"- Severity at its height: {incident['peak_severity']:.1f} of 10 ({_text(in_words('; '.join(incident['peak_severity_why'])))})",
     ]
     lines += [_changed(one) for one in incident["changed"]]
     return [*lines, f"- From: run {_code(story['run_id'])}, its journal up to e{story['seq']}, policy {_code(story['policy_version'])}"]

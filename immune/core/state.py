@@ -77,6 +77,7 @@ class IncidentState:
     severity: float
     peak_severity: float
     severity_why: tuple[str, ...]
+    peak_why: tuple[str, ...] = ()
     evidence: tuple[EvidenceNote, ...]
     diagnosis: tuple[HypothesisNote, ...]
     ruled_out: tuple[str, ...]

@@ -29,7 +29,8 @@ def incident_document(incident: IncidentState) -> Document:
         # once it is over, what counts is how bad it was
         "severity": incident.severity if incident.open else incident.peak_severity,
         "peak_severity": incident.peak_severity,
-        "severity_why": list(incident.severity_why),
+        "severity_why": list(incident.severity_why if incident.open else incident.peak_why),
+        "peak_severity_why": list(incident.peak_why),
         "nats": incident.nats,
         "evidence": [
             {

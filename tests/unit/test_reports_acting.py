@@ -18,12 +18,14 @@ from immune.core.fold import fold
 from immune.core.policy import Policy
 from immune.core.state import RunState
 from immune.reports.chronicle import LOG_MAX, chronicle
+from immune.reports.documents import incident_document
 from immune.reports.from_run import run_page
 from immune.reports.live import left_words, live_view
 from immune.reports.page import headline, render
 from immune.reports.terminal import screen
 from immune.stores.memory import MemoryJournal
 from tests.unit.test_explain import NOTE, NOW, STEP, US, example
+from tests.unit.test_fold import enrolled, folded
 from tests.unit.test_reports import HOSTILE, Measurements, Skeleton
 
 WHO = "coder-1"
@@ -235,3 +237,16 @@ def test_an_agent_that_is_a_persons_says_so(event, words):
 
 def test_time_left_is_told_in_minutes_and_at_last_in_seconds():
     assert [left_words(us) for us in (900 * US, 60 * US, 59 * US, -5)] == ["15:00 min", "1:00 min", "59 s", "0 s"]
+
+
+def test_the_severity_of_a_closed_incident_comes_with_the_reasons_of_its_height():
+    def updated(severity, why):
+        return WHO, ev.IncidentUpdated(
+            incident_id="inc-0001", agents=(WHO,), nats=20.0, severity=severity, severity_why=(why,), evidence=(), diagnosis=(), ruled_out=(), reason="",
+        )  # fmt: skip
+
+    story = [enrolled(WHO), (WHO, OPENED), updated(7.0, "cost ×8"), updated(5.0, "cost ×5")]
+    now = incident_document(folded(*story).incidents["inc-0001"])
+    assert (now["severity"], now["severity_why"], now["peak_severity_why"]) == (5.0, ["cost ×5"], ["cost ×8"])
+    over = incident_document(folded(*story, (WHO, ev.IncidentClosed(incident_id="inc-0001", outcome="recovered", reason=""))).incidents["inc-0001"])
+    assert (over["severity"], over["severity_why"]) == (7.0, ["cost ×8"])
