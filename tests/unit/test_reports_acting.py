@@ -242,7 +242,8 @@ def test_time_left_is_told_in_minutes_and_at_last_in_seconds():
 def test_the_severity_of_a_closed_incident_comes_with_the_reasons_of_its_height():
     def updated(severity, why):
         return WHO, ev.IncidentUpdated(
-            incident_id="inc-0001", agents=(WHO,), nats=20.0, severity=severity, severity_why=(why,), evidence=(), diagnosis=(), ruled_out=(), reason="",
+            incident_id="inc-0001", agents=(WHO,), nats=20.0, severity=severity, severity_why=(why,), evidence=(), diagnosis=(), ruled_out=(),
+            reason="",
         )  # fmt: skip
 
     story = [enrolled(WHO), (WHO, OPENED), updated(7.0, "cost ×8"), updated(5.0, "cost ×5")]
