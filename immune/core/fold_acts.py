@@ -49,6 +49,13 @@ def _contained(draft: StateDraft, envelope: Envelope, event: acts.Contained) -> 
     _settle_levels(draft, draft.containments[event.containment_id], envelope)
 
 
+def _rebased(draft: StateDraft, envelope: Envelope, event: acts.Rebased) -> None:
+    known = draft.incidents.get(envelope.correlation_id)
+    if known is not None and known.open:
+        changes = {"taken_over": tuple(dict.fromkeys((*known.taken_over, *event.agents)))}
+        draft.change(draft.incidents, envelope.correlation_id, known, changes)
+
+
 def _released(draft: StateDraft, envelope: Envelope, event: acts.Released) -> None:
     known = draft.containments.get(event.containment_id)
     if known is None or not known.active:
@@ -373,4 +380,5 @@ ACTS: dict[type[Event], Callable[[StateDraft, Envelope, Any], None]] = {
     acts.FeedbackGiven: _feedback,
     acts.SicknessReported: _reported,
     acts.Muted: _muted,
+    acts.Rebased: _rebased,
 }

@@ -189,7 +189,14 @@ class Examiner:
             agents = tuple(dict.fromkeys((*incident.agents, *names)))
             self._update(record, incident, cohort, agents, self._severity(cohort))
         elif self._away_us(incident, self.mirror.cohort_present_us.get(incident.cohort_key, 0)) >= self.policy.detection.close_after_s * US:
-            self._close(record, incident, "recovered", self._stayed_away())
+            self._close(record, incident, *self._over(incident))
+
+    def _over(self, incident: IncidentState) -> tuple[str, str]:
+        """How a shared incident ended: what became its members' normal did not go away."""
+        normal = len(set(incident.taken_over) & set(incident.agents))
+        if 2 * normal < max(len(incident.agents), 1):
+            return "recovered", self._stayed_away()
+        return "new_normal", f"it has become normal for {normal} of {len(incident.agents)} members"
 
     def _away_us(self, incident: IncidentState, present_us: int) -> int:
         return self.assessment.now_us - max(present_us, incident.opened_at_us)

@@ -111,7 +111,7 @@ def _harm(item: VitalEvidence, weights: SeverityPolicy) -> _Harm:
 def _doublings(item: VitalEvidence) -> float:
     """How many times worse than normal, as a power of two, with what is still growing."""
     ratio = item.ratio if item.direction == "up" else _inverse(item.ratio)
-    if math.isnan(ratio) or ratio <= 1.0:
+    if math.isnan(ratio) or ratio <= 1.0 or not (item.observed or item.expected):  # nothing where nothing was: no ratio says anything
         return 0.0
     now = min(math.log2(ratio), MAX_DOUBLINGS)
     growth = item.growth if math.isfinite(item.growth) else 0.0

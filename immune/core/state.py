@@ -63,7 +63,11 @@ class ProposalState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncidentState:
-    """One incident, open while `closed_at_us` is 0."""
+    """One incident, open while `closed_at_us` is 0.
+
+    peak_why    why it was as severe as at its height
+    taken_over  members whose baselines took the change over: it is their normal
+    """
 
     incident_id: str
     scope: Scope
@@ -88,6 +92,7 @@ class IncidentState:
     reason: str = ""
     proposals: tuple[ProposalState, ...] = ()
     feedback: tuple[tuple[str, str], ...] = ()
+    taken_over: tuple[str, ...] = ()
 
     @property
     def open(self) -> bool:

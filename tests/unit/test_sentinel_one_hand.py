@@ -52,6 +52,33 @@ def test_three_of_a_type_that_fall_sick_one_after_the_other_hide_behind_no_share
     assert alarms(after[-1:]) == set(SICK)
 
 
+def test_five_whose_tokens_explode_within_seconds_are_five_sick_agents_and_no_change() -> None:
+    five = (1, 4, 8, 12, 19)
+
+    def strike(tick: int, values: np.ndarray) -> None:
+        for nth, agent in enumerate(five):
+            if tick >= 100 + 4 * nth:
+                explode(nth % 3, values[agent])
+
+    after = learned(24, 100).run(100, 180, strike)
+    assert causes_in(after) == set()
+    assert alarms(after[-1:]) == set(five)
+
+
+@pytest.mark.slow
+def test_five_that_become_slow_one_after_the_other_each_by_its_own_factor_are_no_outage() -> None:
+    five = (1, 4, 8, 12, 19)
+
+    def strike(tick: int, values: np.ndarray) -> None:
+        for nth, agent in enumerate(five):
+            if tick >= 100 + 22 * nth:
+                values[agent, LATENCY] *= (2.5, 6.5, 4.2, 3.0, 5.0)[nth]
+
+    after = learned(25, 100).run(100, 240, strike)
+    assert causes_in(after) == set()
+    assert alarms(after[-1:]) == set(five)
+
+
 def test_three_whose_tokens_explode_in_one_second_do_not_hide_either() -> None:
     after = learned(15, 100).run(100, 140, one_by_one(explode, apart=0))
     assert causes_in(after) == set()
@@ -96,6 +123,22 @@ def test_a_member_that_is_hit_when_the_cause_is_known_is_absorbed_though_it_star
     after = learned(40, 100).run(100, 200, hit(MEMBERS, 100, 200, np.random.default_rng(2), late=22, late_since=150))
     assert alarms(after) == set()
     assert 22 in after[-1].cohorts[0].agents
+
+
+@pytest.mark.slow
+def test_an_agent_that_is_slow_by_itself_a_minute_after_an_outage_of_others_does_not_hide_in_it() -> None:
+    outage = hit([agent for agent in MEMBERS if agent != 22], 100, 230, np.random.default_rng(4))
+
+    def slow_too(tick: int, values: np.ndarray) -> None:
+        outage(tick, values)
+        if tick >= 160:
+            values[22, LATENCY] *= 5
+
+    after = learned(40, 100).run(100, 230, slow_too)
+    assert alarms(after) == {22}
+    assert 22 in alarms(after[80:90]), "soon"
+    assert 22 in alarms(after[-1:]), "and to the end"
+    assert all(22 not in cause.agents for found in after[100:] for cause in found.cohorts)
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import assume, given, settings
@@ -74,6 +75,14 @@ def test_what_falls_does_little_harm_confidence_excepted():
     assert of(("cost_usd", "down", 0.25)) < 1.0
     assert of(("confidence", "down", 0.25)) > 6.0
     assert of(("confidence", "up", 1.2)) < 0.5
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+@pytest.mark.parametrize("ratio", [1e-6, 0.0, 1e6])
+def test_nothing_where_nothing_was_does_no_harm_whatever_its_ratio(direction, ratio):
+    for vital in ("output_tokens", "cost_usd", "confidence"):
+        told = severity([replace(seen(vital, direction, ratio), observed=0.0, expected=0.0)], agents=12, fleet=60)
+        assert (told.value, told.why) == (0.0, ())
 
 
 def test_what_still_grows_counts_up_to_a_quarter_more():

@@ -23,6 +23,8 @@ from immune.core.sentinel.shown import medians
 US = 1_000_000
 NEVER_US = 1 << 62
 TOGETHER_US = 120 * US
+SOON_US, SPREADS_US = 20 * US, 180 * US
+"""How long after the last of its agents another may begin: at least and at most."""
 LISTED_PER = 5.0
 """A member is listed from `HOT_NATS` and ln(members x symptoms / `LISTED_PER`) nats on: the more there are, the more show a little by chance."""
 
@@ -33,6 +35,7 @@ Index = NDArray[np.intp]
 class Cause:
     """A shared cause. told: it is an incident of its own · norms: median and spread of the log ratio of its agents, by symptom.
 
+    first_us, last_us  when its agents began, the first and the last of them
     until_us  of a change that people announced: they expect it until then; 0 for the rest
     settled_us  when baselines were last looked at that may take it over
     agents · shown  whoever moves with it, and those of them whose own evidence says so
@@ -49,6 +52,8 @@ class Cause:
     told: bool = True
     until_us: int = 0
     settled_us: int = 0
+    first_us: int = 0
+    last_us: int = 0
     agents: set[int] = dataclasses.field(default_factory=set)
     shown: set[int] = dataclasses.field(default_factory=set)
     symptoms: list[Symptom] = dataclasses.field(default_factory=list)
@@ -105,6 +110,30 @@ def showing(arena: Arena, cause: Cause, moving: set[int]) -> set[int]:
     for sign, stream in cause.symptoms:
         strong |= stream_nats(arena, sign, stream, agents) >= bar
     return set(agents[strong].tolist())
+
+
+def late(arena: Arena, cause: Cause, shows: NDArray[np.bool_]) -> Index:
+    """Those of these agents that began too long after the others to have been hit by the same thing; moves `last_us` on for the rest.
+
+    What hit all it hits at once hits nobody a minute later; what spreads may take twice as long as it took so far. Who begins to show
+    most of what the others show at once, and two symptoms at least, may come late.
+    """
+    agents = np.array([agent for agent in np.flatnonzero(shows).tolist() if agent not in cause.agents], dtype=np.intp)
+    if not len(agents) or not cause.last_us:
+        return agents[:0]
+    signs, streams = places(cause.symptoms)
+    hot = arena["hot"][signs, streams, agents] & (arena["onset"][streams, agents] >= cause.onset_us - TOGETHER_US)
+    began = np.where(hot, arena["onset"][streams, agents], NEVER_US).min(axis=0)
+    usual = arena["hot"][signs, streams, np.array(sorted(cause.agents), dtype=np.intp)].mean(axis=1) >= 0.5
+    with_it = hot & (arena["onset"][streams, agents] <= began + SOON_US)
+    alike = np.count_nonzero(with_it[usual], axis=0) >= max(2, 0.6 * np.count_nonzero(usual))
+    for place in np.argsort(began, kind="stable").tolist():
+        usual_us = min(max(2 * (cause.last_us - cause.first_us), SOON_US), SPREADS_US)
+        if began[place] <= cause.last_us + usual_us:
+            cause.last_us = max(cause.last_us, int(began[place]))
+    latest_us = cause.last_us + min(max(2 * (cause.last_us - cause.first_us), SOON_US), SPREADS_US)
+    too_late: Index = agents[(began > latest_us) & ~alike]
+    return too_late
 
 
 def stirred(arena: Arena, cause: Cause, fresh: NDArray[np.bool_]) -> set[int]:

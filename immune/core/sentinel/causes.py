@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from immune.core.sentinel import drift, episodes, hard, one_hand, standing
 from immune.core.sentinel.arena import Arena
-from immune.core.sentinel.cause import NEVER_US, TOGETHER_US, US, Cause, Index, doubts, means, measure, places, showing, stirred, widen
+from immune.core.sentinel.cause import NEVER_US, TOGETHER_US, US, Cause, Index, doubts, late, means, measure, places, showing, stirred, widen
 from immune.core.sentinel.facts import FACTS
 from immune.core.sentinel.one_hand import Symptom
 from immune.core.sentinel.quiet import Quiet
@@ -219,6 +219,8 @@ class Causes:
         for sign, stream in cause.symptoms:
             shows |= arena["hot"][sign, stream, : arena.size] & (arena["onset"][stream, : arena.size] >= cause.onset_us - TOGETHER_US)
         shows &= arena["present"][: arena.size]
+        if not self.of_behaviour(cause):
+            shows[late(arena, cause, shows & ~inside if cause.field else shows)] = False
         blamed = np.flatnonzero(shows & (arena["alone_at"][: arena.size] >= 0))
         for agent in blamed.tolist():
             shows[agent] = any(self._fits(arena, cause, agent, sign, stream) for sign, stream in cause.symptoms if arena["hot"][sign, stream, agent])
@@ -257,7 +259,8 @@ class Causes:
                 for sign, stream in self.covered(arena, cause, agent)
                 if arena["hot"][sign, stream, agent] and arena["sums"][0, stream, agent] >= SETTLED_SAMPLES
             ]
-            if streams and limited[agent] < now_us - hard.SHOWN_US:
+            meant = announced or not one_hand.far(arena, np.array([agent]), self._sized)
+            if streams and meant and limited[agent] < now_us - hard.SHOWN_US:
                 standing.take_over(arena, agent, streams)
                 settled.append(agent)
         if settled:

@@ -17,7 +17,7 @@ from immune.core.sentinel.cohorts import VOTES_FROM
 from immune.core.sentinel.facts import FACTS
 from immune.core.sentinel.quiet import Group
 from immune.core.sentinel.shared_cause import SharedCause
-from immune.core.sentinel.shown import SHOW_AT_MOST, SHOW_NATS, EvidenceWriter, basis_of, direction_nats
+from immune.core.sentinel.shown import SHOW_AT_MOST, SHOW_NATS, EvidenceWriter, basis_of, direction_nats, says_its_way
 from immune.core.sentinel.standing import HOT_NATS
 from immune.core.sentinel.streams import StreamTable
 from immune.core.vitals import Lexicon, Roster
@@ -155,7 +155,8 @@ class FindingWriter:
         for place in np.flatnonzero(beside).tolist():
             agent, shown = int(agents[place]), evidence[place]
             for item in episodes.evidence(arena, agent, SHOW_NATS):
-                _stronger(shown, item)
+                if says_its_way(item):
+                    _stronger(shown, item)
             shown += self._stuck(arena, agent)
             shown += self._looping(arena, agent)
             if gaps[0][place] > SHOW_SHARE:
@@ -269,7 +270,7 @@ class FindingWriter:
             scope="service" if cause.field else "fleet",
             field=cause.field,
             value=value,
-            nats=cause.nats,
+            nats=min(cause.nats, sum(item.nats for item in evidence)),  # fades with what is still shown: then what was said before stands
             alarm=cause.present,
             present=cause.present,
             onset_us=cause.onset_us,

@@ -51,6 +51,7 @@ Index = NDArray[np.intp]
 class Memory:
     """What is known of agents (`arena`), of types (`peers`), of places (`cells`, `contexts`), of tasks (`episodes`) and of shared causes (`shared`).
 
+    fleet         the gaps that all agents together leave, as if they were one
     types, named  code of each row's type, and whether somebody named that type, (rows,)
     rounds        how many rounds of samples were scored
     awake_us      nobody listened before: silence counts from here
@@ -60,7 +61,9 @@ class Memory:
 
     def __init__(self, *, roster: Roster, table: StreamTable, seed: int, cap: np.float32, threshold_nats: float) -> None:
         self._roster, self.table = roster, table
-        self.arena = _agents(table)
+        self.arena, self.fleet = _agents(table), Arena()
+        silence.declare(self.fleet)
+        self.fleet.grow(1)
         self.peers = Peers(len(table), table.continuous)
         self.cells = Cells(table.continuous)
         self.contexts = contexts.Contexts(table.continuous)
@@ -154,6 +157,7 @@ class Memory:
             *self.episodes.pack(),
             *self.contexts.pack(),
             self.turnover.types.pack(),
+            self.fleet.pack(),
         ]
         head = {
             "layout": self.layout,
@@ -181,6 +185,7 @@ class Memory:
         self.contexts.unpack(parts[9:11])
         self.contexts.counters = head["contexts"]
         self.turnover.types.unpack(parts[11])
+        self.fleet.unpack(parts[12])
         self.seats.unpack(head["seats"])
         self.rounds, self.episodes.flushes = head["rounds"], head["flushes"]
         self.awake_us = head.get("awake_us", 0)

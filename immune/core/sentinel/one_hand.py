@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from immune.core.sentinel.arena import Arena
 
 US = 1_000_000
-MANY = 5
+MANY, CROWD = 5, 8
 AT_ONCE_US = 20 * US
 """Onsets of agents that were changed together lie this close."""
 BEFORE_US = 120 * US
@@ -28,7 +28,9 @@ NAMED_NATS = 6.0
 FEW_SHARE = 0.1
 """A few at once and alike are at least this share of what was hit."""
 FAR = 1.0
-"""Further out than this, in logs, agents that began one after the other are sick: nobody changes agents to 2.7 times their tokens one by one."""
+"""Further out than this, in logs, agents are sick, however many began together, as long as nothing that people change is what they have in common:
+nobody changes agents to 2.7 times their tokens without a new version, and an infection that spreads within seconds does (measured: five token
+explosions of x3 to x7 were let go of, and learned after a quarter of an hour)."""
 SIZED = ("cost_usd", "input_tokens", "output_tokens", "context_tokens", "tool_calls")
 """How far out a change of behaviour is, is read off these."""
 
@@ -40,19 +42,20 @@ Symptom = tuple[int, int]
 def outage(arena: Arena, field: str, members: int, symptom: Symptom, agents: Index) -> bool:
     """Whether something outside hit these agents of a cohort of so many `members`.
 
-    Many, nearly all of it (a type is no place), or a few at once and alike.
+    Nearly all of it (a type is no place), a crowd, many within seconds or alike, or a few at once and alike.
     """
-    stream = symptom[1]
     whole = field != "type" and len(agents) >= NEARLY_ALL * members
-    if len(agents) >= MANY or whole:
+    if whole or len(agents) >= CROWD:
         return True
-    return len(agents) >= FEW_SHARE * members and _apart_us(arena, symptom, agents) <= HIT_AT_ONCE_US and _alike(arena, stream, agents)
+    apart_us, alike = _apart_us(arena, symptom, agents), _alike(arena, symptom[1], agents)
+    if len(agents) >= MANY:
+        return alike or apart_us <= AT_ONCE_US
+    return alike and len(agents) >= FEW_SHARE * members and apart_us <= HIT_AT_ONCE_US
 
 
 def change(arena: Arena, symptom: Symptom, agents: Index, sized: Index) -> bool:
-    """Whether one change made these agents work otherwise: at once or many; a few, or one after the other, no further than anyone would mean."""
-    many, at_once = len(agents) >= MANY, _apart_us(arena, symptom, agents) <= AT_ONCE_US
-    return (at_once and many) or ((at_once or many) and _furthest(arena, agents, sized) <= FAR)
+    """Whether one change made these agents work otherwise: at once or many, and no further than anyone would mean."""
+    return (len(agents) >= MANY or _apart_us(arena, symptom, agents) <= AT_ONCE_US) and not far(arena, agents, sized)
 
 
 def names(members: int, fleet: int, inside: int, moved: int) -> bool:
@@ -88,10 +91,12 @@ def _alike(arena: Arena, stream: int, agents: Index) -> bool:
     size = sizes(arena, np.array([stream]), agents)[0]
     count, total = np.maximum(arena["sums"][0, stream, agents], 1), arena["sums"][1, stream, agents]
     variance = arena["own2"][stream, agents] if stream < len(arena["own2"]) else 1 / np.maximum(total / count, 0.1)
-    return bool(size.max() - size.min() <= ALIKE + 2 * math.sqrt(float((variance / count).max())))
+    doubt = variance / count
+    apart = np.abs(size[:, None] - size) - 2 * np.sqrt(doubt[:, None] + doubt)
+    return bool(apart.max() <= ALIKE)
 
 
-def _furthest(arena: Arena, agents: Index, sized: Index) -> float:
-    """How far the middle one of these agents is out on the stream where it is furthest out, in logs."""
+def far(arena: Arena, agents: Index, sized: Index) -> bool:
+    """Whether the middle one of these agents is further out than `FAR` on the stream where it is furthest out."""
     hot = arena["hot"][:, sized[:, None], agents].any(axis=0)
-    return float(np.median(np.where(hot, np.abs(sizes(arena, sized, agents)), 0).max(axis=0)))
+    return float(np.median(np.where(hot, np.abs(sizes(arena, sized, agents)), 0).max(axis=0))) > FAR

@@ -192,13 +192,17 @@ class SharedCause(Causes):
                 cause.told |= told
                 cause.seen_us, cause.present = now_us, True
                 return
-        onset = int(np.median(arena["onset"][stream, chosen])) if told else now_us - 30 * US
+        began = np.clip(arena["onset"][stream, chosen], now_us - TOGETHER_US, now_us)
+        first, middle, last = (int(one) for one in np.quantile(began, (0.1, 0.5, 0.9), method="nearest"))
+        onset = middle if told else now_us - 30 * US
         key = f"{field_name or 'fleet'}:{code}:{now_us}"
         self.causes[key] = Cause(
             key=key,
             field=field_name,
             code=code,
             onset_us=onset,
+            first_us=min(first, onset),
+            last_us=last,
             seen_us=now_us,
             nats=score,
             members=members,

@@ -150,7 +150,8 @@ def _follow(block: Block, hot: Mask, hot_any: Mask, nats: Floats, threshold_nats
         fresh = (hot[0][:, column] & (recent > wanted)) | (hot[1][:, column] & (recent < -wanted))
         for sign, lasting in enumerate(drift.still(block, column)):
             slow = block["sr"][sign, drift.ROWS, : len(lasting)][..., column].max(axis=0) >= _E_HOT
-            fresh[: len(lasting)] |= lasting & slow
+            since = np.abs(sums[1] / np.maximum(sums[0], 1))[: len(lasting)]
+            fresh[: len(lasting)] |= lasting & slow & (np.abs(block["drift_mean"][:, column]) > np.float32(episodes.STILL) * since)
         present[column] |= fresh.any(axis=0)
     present |= block["ep_present"]
     watched = over | held

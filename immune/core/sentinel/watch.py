@@ -109,6 +109,7 @@ class Sentinel:
         if np.count_nonzero(fresh):
             self.arena["born_at"][agents[fresh]] = batch.at_us[fresh]
             self.turnover.join(memory.types[agents[fresh]], batch.at_us[fresh])
+        silence.hear(self.arena, memory.fleet, batch.at_us, self.policy, memory.awake_us)
         silence.arrive(self.arena, here, batch.at_us, batch.status, self.policy, memory.awake_us)
         changed = facts.arrive(self.arena, here, batch.at_us, batch.codes)
         self._changed += [change for change in changed if change[1] != MODEL or not self.contexts.known_model(self.arena, change[0], change[3])]
@@ -140,6 +141,7 @@ class Sentinel:
         memory, arena = self.memory, self.arena
         if memory.rounds % REFRESH_ROUNDS == 0:
             self._refresh_peers()
+            silence.lend(arena, memory.types)
             self._hold_against_kin()
             self.turnover.follow(arena, memory.types, at_us)
             memory.give_back(at_us)
@@ -179,6 +181,8 @@ class Sentinel:
             nats = np.where(hard.standing(arena, now_us), np.maximum(nats, threshold), nats)
         roster = self.roster if seats.plain else Seating(self.roster, seats)
         findings, cohorts = self._writer.write(arena, self.shared, self.lexicon, roster, nats, gap_share, limit, now_us)
+        for group in self.shared.quiet.groups:
+            arena["gap_excused"][list(group.agents)] = True
         for finding in findings:
             if finding.alarm and not finding.explained_by:
                 standing.blame(arena, finding.agent, finding.onset_us)
@@ -199,7 +203,9 @@ class Sentinel:
     def _silence(self, now_us: int) -> tuple[Floats, Floats, Mask, Mask]:
         """(share of the longest gap that is allowed, that gap in seconds, silent, idle) of every row; who has left is idle, not silent."""
         arena, size = self.arena, self.arena.size
-        gap_share, limit = silence.gaps(arena, now_us, self.policy, self.memory.awake_us)
+        awake_us = self.memory.awake_us
+        paused_s = silence.pause_of_all(arena, self.memory.fleet, now_us, self.policy, awake_us)
+        gap_share, limit = silence.gaps(arena, now_us, self.policy, awake_us, paused_s)
         silent = gap_share >= 1
         ended = np.zeros(0, dtype=np.intp)
         if np.count_nonzero(silent) and self.turnover.kinds.any():
@@ -221,6 +227,7 @@ class Sentinel:
     def wake(self, now_us: int) -> None:
         """Nobody listened until now (a restart, a machine that slept): silence counts from here."""
         self.memory.awake_us = now_us
+        self.arena["paused_s"][:] = 0
 
     def heed(self, words: Words, now_us: int) -> None:
         """What people have said, from now on; all of it, each time."""
@@ -246,7 +253,9 @@ class Sentinel:
 
     def restart(self, agents: Sequence[int]) -> None:
         """Evidence from zero: what comes now is judged on its own."""
-        standing.reset_evidence(self.arena, self._rows(agents))
+        rows = self._rows(agents)
+        standing.reset_evidence(self.arena, rows)
+        self.arena["gap_excused"][rows] = True
 
     def rebase(self, agents: Sequence[int]) -> None:
         """What these agents do now is their new normal: baselines and evidence from zero, identity and facts stay."""
