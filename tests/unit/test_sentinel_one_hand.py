@@ -52,6 +52,7 @@ def test_three_of_a_type_that_fall_sick_one_after_the_other_hide_behind_no_share
     assert alarms(after[-1:]) == set(SICK)
 
 
+@pytest.mark.slow
 def test_five_whose_tokens_explode_within_seconds_are_five_sick_agents_and_no_change() -> None:
     five = (1, 4, 8, 12, 19)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 
 from immune.core.evidence import Assessment
 from immune.core.vitals import SampleBatch
@@ -68,6 +69,7 @@ def test_a_service_that_falls_silent_at_once_is_one_cause() -> None:
     assert len(quiet.cohorts) == 1
 
 
+@pytest.mark.slow
 def test_who_falls_silent_later_is_no_part_of_it_and_the_others_stay_explained() -> None:
     watch = learned(20, 100)
     for tick in range(100, 240):
@@ -78,6 +80,7 @@ def test_who_falls_silent_later_is_no_part_of_it_and_the_others_stay_explained()
             assert len({cohort.key for cohort in found.cohorts}) == 1
 
 
+@pytest.mark.slow
 def test_two_agents_sick_in_two_ways_are_no_shared_cause() -> None:
     watch = learned()
 
@@ -137,6 +140,7 @@ def test_what_one_member_of_a_small_outage_shows_is_no_symptom_of_the_outage() -
 # -- who was blamed before
 
 
+@pytest.mark.slow
 def test_who_was_blamed_before_the_cause_was_known_and_shows_what_the_others_show_is_let_go() -> None:
     after = learned(20, 100).run(100, 205, outage(range(7), 4.0, 100, apart=20))
     assert alarms(after[:24]) == {0}, "the first one stands alone for a while"

@@ -28,6 +28,7 @@ def _shown(watch: Watch, agents: list[int]) -> list[list[VitalEvidence]]:
     return EvidenceWriter(watch.sentinel.table).strongest(arena, some, direction_nats(arena, some))
 
 
+@pytest.mark.slow
 def test_many_agents_show_what_each_of_them_shows() -> None:
     watch = _deployed()
     together = _shown(watch, list(range(12)))
@@ -153,6 +154,7 @@ def test_medians_are_those_of_numpy() -> None:
         assert medians(values, chosen).tolist() == expected
 
 
+@pytest.mark.slow
 def test_rare_counts_are_looked_up_as_far_as_they_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """Agents with many tool calls are rare only beyond the slots that are looked at first."""
 

@@ -81,6 +81,7 @@ def test_a_stall_that_a_treatment_ended_is_no_usual_pause() -> None:
     assert not fleet.arena["gap_excused"][:6].any(), "it excuses one gap"
 
 
+@pytest.mark.slow
 def test_an_outage_of_a_service_is_no_usual_pause() -> None:
     watch = learned(12, 60)
     for tick in range(60, 120):
@@ -137,6 +138,7 @@ def test_who_was_silent_before_everybody_paused_stays_silent() -> None:
     assert fleet.silent() == [0]
 
 
+@pytest.mark.slow
 def test_pauses_go_into_the_snapshot_and_on_from_there_bit_for_bit() -> None:
     watch = learned(12, 60)
 

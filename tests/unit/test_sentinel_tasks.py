@@ -6,6 +6,7 @@ import copy
 import functools
 
 import numpy as np
+import pytest
 
 from immune.core.evidence import Assessment
 from immune.core.sentinel import episodes, tail
@@ -58,6 +59,7 @@ def learned_tasks() -> Tasks:
     return copy.deepcopy(_warmed())
 
 
+@pytest.mark.slow
 def test_healthy_tasks_are_counted_and_give_no_alarm() -> None:
     fleet = learned_tasks()
     arena = fleet.watch.sentinel.arena
