@@ -76,6 +76,7 @@ def short_run():
     return events[-1].hash
 
 
+@pytest.mark.slow
 def test_labels_without_behaviour_change_nothing_at_all():
     flipped, labels = journal_of(mislabel=True)
     calm, none = journal_of("calm")

@@ -88,6 +88,7 @@ def test_shorter_and_cheaper_tasks_are_shown_and_harm_nobody() -> None:
     assert episodes.WEIGHTS.sum() * len(episodes.PACES) <= 1.0001
 
 
+@pytest.mark.slow
 def test_tasks_that_run_and_wait_survive_a_snapshot_bit_for_bit() -> None:
     fleet, twin = Tasks(3, seed=54), Watch(3, seed=54)
     fleet.run(0, 78)
