@@ -9,6 +9,7 @@ import numpy as np
 from immune.core.sentinel import alike, episodes
 from immune.core.sentinel.arena import Arena
 from immune.core.sentinel.eprocess import alarm_nats
+from immune.core.sentinel.judging import HOLD_SHARE
 
 MEMBERS, KINDS, STEPS = 3, 3, 14
 THRESHOLD = alarm_nats(1.0, 0.001)
@@ -47,7 +48,7 @@ class Working:
             over = np.flatnonzero(self.rng.random(self.n) < 1 / STEPS)
             self._end(over, t)
             if t % episodes.FLUSH_ROUNDS == episodes.FLUSH_ROUNDS - 1:
-                self.episodes.flush(self.arena, self.types, THRESHOLD)
+                self.episodes.flush(self.arena, self.types, HOLD_SHARE * THRESHOLD)
                 statistic = episodes.SHARE * self.arena["ep_statistic"][: self.n]
                 nats = np.log(np.maximum(statistic, 1e-6))
                 self.arena["nats"][: self.n] = nats

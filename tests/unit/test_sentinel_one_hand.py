@@ -10,13 +10,14 @@ from tests.unit.sentinel_fleet import COST, ERRORS, INPUT, LATENCY, OUTPUT, RETR
 from tests.unit.test_sentinel_shared import Change, causes_in
 
 SICK = (2, 5, 11)
+FIVE = (1, 4, 8, 12, 19)
 
 
-def one_by_one(strike: Change, apart: int = 15) -> Change:
-    """Three of one type fall sick by themselves, `apart` seconds one after the other; `strike(nth, row)` alters one agent's vitals."""
+def one_by_one(strike: Change, apart: int = 15, sick: tuple[int, ...] = SICK) -> Change:
+    """Agents fall sick by themselves, `apart` seconds one after the other; `strike(nth, row)` alters one agent's vitals."""
 
     def change(tick: int, values: np.ndarray) -> None:
-        for nth, agent in enumerate(SICK):
+        for nth, agent in enumerate(sick):
             if tick >= 100 + apart * nth:
                 strike(nth, values[agent])
 
@@ -25,7 +26,7 @@ def one_by_one(strike: Change, apart: int = 15) -> Change:
 
 def explode(nth: int, row: np.ndarray) -> None:
     """Tokens times 4 to 5.7; the time per token of output falls with it."""
-    row[[INPUT, OUTPUT]] *= (4.0, 5.7, 4.8)[nth]
+    row[[INPUT, OUTPUT]] *= (4.0, 5.7, 4.8)[nth % 3]
     row[COST] = 3e-6 * row[INPUT] + 12e-6 * row[OUTPUT]
 
 
@@ -54,30 +55,19 @@ def test_three_of_a_type_that_fall_sick_one_after_the_other_hide_behind_no_share
 
 @pytest.mark.slow
 def test_five_whose_tokens_explode_within_seconds_are_five_sick_agents_and_no_change() -> None:
-    five = (1, 4, 8, 12, 19)
-
-    def strike(tick: int, values: np.ndarray) -> None:
-        for nth, agent in enumerate(five):
-            if tick >= 100 + 4 * nth:
-                explode(nth % 3, values[agent])
-
-    after = learned(24, 100).run(100, 180, strike)
+    after = learned(24, 100).run(100, 180, one_by_one(explode, apart=4, sick=FIVE))
     assert causes_in(after) == set()
-    assert alarms(after[-1:]) == set(five)
+    assert alarms(after[-1:]) == set(FIVE)
 
 
 @pytest.mark.slow
 def test_five_that_become_slow_one_after_the_other_each_by_its_own_factor_are_no_outage() -> None:
-    five = (1, 4, 8, 12, 19)
+    def unlike(nth: int, row: np.ndarray) -> None:
+        row[LATENCY] *= (2.5, 6.5, 4.2, 3.0, 5.0)[nth]
 
-    def strike(tick: int, values: np.ndarray) -> None:
-        for nth, agent in enumerate(five):
-            if tick >= 100 + 22 * nth:
-                values[agent, LATENCY] *= (2.5, 6.5, 4.2, 3.0, 5.0)[nth]
-
-    after = learned(25, 100).run(100, 240, strike)
+    after = learned(25, 100).run(100, 240, one_by_one(unlike, apart=22, sick=FIVE))
     assert causes_in(after) == set()
-    assert alarms(after[-1:]) == set(five)
+    assert alarms(after[-1:]) == set(FIVE)
 
 
 def test_three_whose_tokens_explode_in_one_second_do_not_hide_either() -> None:

@@ -59,6 +59,11 @@ class Cause:
     symptoms: list[Symptom] = dataclasses.field(default_factory=list)
     norms: dict[Symptom, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
+    @property
+    def latest_us(self) -> int:
+        """Until when another agent may begin with the others: what spreads may take twice as long as it took so far."""
+        return self.last_us + min(max(2 * (self.last_us - self.first_us), SOON_US), SPREADS_US)
+
     def row(self) -> dict[str, Any]:
         """As JSON has it."""
         norms = [[*symptom, *norm] for symptom, norm in self.norms.items()]
@@ -67,7 +72,7 @@ class Cause:
     @classmethod
     def of_row(cls, row: dict[str, Any]) -> Cause:
         """What `row` gave, read again."""
-        row["agents"], row["shown"] = set(row["agents"]), set(row.get("shown", row["agents"]))
+        row["agents"], row["shown"] = set(row["agents"]), set(row["shown"])
         row["symptoms"] = [(sign, stream) for sign, stream in row["symptoms"]]
         row["norms"] = {(sign, stream): (middle, spread) for sign, stream, middle, spread in row["norms"]}
         return cls(**row)
@@ -115,8 +120,8 @@ def showing(arena: Arena, cause: Cause, moving: set[int]) -> set[int]:
 def late(arena: Arena, cause: Cause, shows: NDArray[np.bool_]) -> Index:
     """Those of these agents that began too long after the others to have been hit by the same thing; moves `last_us` on for the rest.
 
-    What hit all it hits at once hits nobody a minute later; what spreads may take twice as long as it took so far. Who begins to show
-    most of what the others show at once, and two symptoms at least, may come late.
+    What hit all it hits at once hits nobody a minute later. Who begins to show most of what the others show at once, and two symptoms at
+    least, may come late.
     """
     agents = np.array([agent for agent in np.flatnonzero(shows).tolist() if agent not in cause.agents], dtype=np.intp)
     if not len(agents) or not cause.last_us:
@@ -127,12 +132,10 @@ def late(arena: Arena, cause: Cause, shows: NDArray[np.bool_]) -> Index:
     usual = arena["hot"][signs, streams, np.array(sorted(cause.agents), dtype=np.intp)].mean(axis=1) >= 0.5
     with_it = hot & (arena["onset"][streams, agents] <= began + SOON_US)
     alike = np.count_nonzero(with_it[usual], axis=0) >= max(2, 0.6 * np.count_nonzero(usual))
-    for place in np.argsort(began, kind="stable").tolist():
-        usual_us = min(max(2 * (cause.last_us - cause.first_us), SOON_US), SPREADS_US)
-        if began[place] <= cause.last_us + usual_us:
-            cause.last_us = max(cause.last_us, int(began[place]))
-    latest_us = cause.last_us + min(max(2 * (cause.last_us - cause.first_us), SOON_US), SPREADS_US)
-    too_late: Index = agents[(began > latest_us) & ~alike]
+    for begin_us in np.sort(began).tolist():
+        if begin_us <= cause.latest_us:
+            cause.last_us = max(cause.last_us, begin_us)
+    too_late: Index = agents[(began > cause.latest_us) & ~alike]
     return too_late
 
 

@@ -121,13 +121,9 @@ class Causes:
         """Key of an announced change that this agent belongs to, or "": its silence needs no other cause."""
         for key in self._announced.values():
             cause = self.causes.get(key)
-            if cause is not None and self.belongs(arena, cause, agent):
+            if cause is not None and self.belong(arena, cause, np.array([agent]))[0]:
                 return key
         return ""
-
-    def belongs(self, arena: Arena, cause: Cause, agent: int) -> bool:
-        """Whether an agent is of the cohort of a cause."""
-        return not cause.field or int(self.codes(arena, cause.field)[agent]) == cause.code
 
     def belong(self, arena: Arena, cause: Cause, agents: Index) -> Mask:
         """Which of these agents are of the cohort of a cause, (n,)."""
@@ -259,8 +255,8 @@ class Causes:
                 for sign, stream in self.covered(arena, cause, agent)
                 if arena["hot"][sign, stream, agent] and arena["sums"][0, stream, agent] >= SETTLED_SAMPLES
             ]
-            meant = announced or not one_hand.far(arena, np.array([agent]), self._sized)
-            if streams and meant and limited[agent] < now_us - hard.SHOWN_US:
+            within_limits = limited[agent] < now_us - hard.SHOWN_US
+            if streams and within_limits and (announced or not one_hand.far(arena, np.array([agent]), self._sized)):
                 standing.take_over(arena, agent, streams)
                 settled.append(agent)
         if settled:

@@ -235,22 +235,23 @@ class Episodes:
 
     # --- tasks that ended
 
-    def flush(self, arena: Arena, types: NDArray[np.int32], threshold_nats: float) -> None:
-        """Judge the tasks that ended since the last flush, then learn from them."""
+    def flush(self, arena: Arena, types: NDArray[np.int32], hold_nats: float) -> None:
+        """Judge the tasks that ended since the last flush, then learn from those of agents with less evidence than `hold_nats`."""
         waiting = np.flatnonzero(arena["ep_waits"][: arena.size])
         if not len(waiting):
             return
         block, ledger = Block(arena, waiting), Block(self.ledger, waiting)
         block["ep_waits"][...] = False
-        lent = self.peers.lent(types[waiting])
-        np.copyto(block["ep_variance"], np.maximum(_PRIOR, self.peers.arena["spread2"][types[waiting]].T), where=block["ep_variance"] == 0)
-        ended = self._figures(block, waiting, types[waiting])
+        own = types[waiting]
+        lent = self.peers.lent(own)
+        np.copyto(block["ep_variance"], np.maximum(_PRIOR, self.peers.arena["spread2"][own].T), where=block["ep_variance"] == 0)
+        ended = self._figures(block, waiting, own)
         g = surprise.surprise(surprise.p_values(ledger, ended.bins, lent, ended.uniform))
         tasks = block["ep_tasks"]
         known = (tasks >= JUDGED_FROM) & ended.placed
         g *= tasks / np.hypot(tasks, HUMBLE)
         self._bet(block, ended, np.where(known, g, np.float32(0)), known)
-        self._learn(block, ledger, ended, types[waiting], threshold_nats)
+        self._learn(block, ledger, ended, own, hold_nats)
         block.commit()
         ledger.commit()
         self.flushes += 1
@@ -301,18 +302,18 @@ class Episodes:
         since = np.abs(sums[1] / np.maximum(sums[0], 1))
         block["ep_present"][...] = ((best >= HOT) & (now > 0) & (np.abs(apart) > np.float32(STILL) * since)).any(axis=0)
 
-    def _learn(self, block: Block, ledger: Block, ended: Ended, types: NDArray[np.int32], threshold_nats: float) -> None:
+    def _learn(self, block: Block, ledger: Block, ended: Ended, types: NDArray[np.int32], hold_nats: float) -> None:
         tasks, level, variance, length = block["ep_tasks"], block["ep_level"], block["ep_variance"], block["ep_length"]
-        learning = ~block["held"] & (block["nats"] < np.float32(0.5 * threshold_nats))
+        learning = ~block["held"] & (block["nats"] < np.float32(hold_nats))
         suspect = np.where(tasks < OWN_FROM, SUSPECT_YOUNG, SUSPECT) * np.maximum(length, 1)
         evidence = block["ep_sr"].mean(axis=1).max(axis=0)
         calm = evidence < suspect
-        clean = (evidence < SUSPECT_RANKS * np.maximum(length, 1)) & learning & ended.placed
+        taught = learning & ended.placed
+        clean = (evidence < SUSPECT_RANKS * np.maximum(length, 1)) & taught
         settled = clean & (tasks >= OWN_FROM)
         surprise.learn_ranks(ledger, ended.bins, settled)
         self.peers.learn(types, ended.bins, clean & (tasks >= JUDGED_FROM))
         self._learn_kinds(ended.row, ended.y - level, ended.weight**2, learning & (ended.row >= 0))
-        taught = learning & ended.placed
         slow = np.minimum(np.maximum(np.float32(YOUNG_PACE) / np.maximum(tasks, 1), np.float32(SUSPECT_PACE)), 1)
         pace = np.where(calm, np.float32(1), slow) * taught
         width = 4 * np.maximum(np.sqrt(variance), FLOORS)

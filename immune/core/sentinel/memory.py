@@ -165,7 +165,6 @@ class Memory:
             "cells": self.cells.counters,
             "contexts": self.contexts.counters,
             "seats": self.seats.pack(),
-            "probes": 0,  # always 0; builds before this one do not start without it
             "awake_us": self.awake_us,
             "flushes": self.episodes.flushes,
             "lengths": [len(part) for part in parts],
@@ -188,7 +187,7 @@ class Memory:
         self.fleet.unpack(parts[12])
         self.seats.unpack(head["seats"])
         self.rounds, self.episodes.flushes = head["rounds"], head["flushes"]
-        self.awake_us = head.get("awake_us", 0)
+        self.awake_us = head["awake_us"]
         self.types = np.zeros(0, dtype=np.int32)
 
     def _parts(self, content: bytes) -> tuple[dict[str, Any], list[bytes]]:

@@ -179,7 +179,7 @@ class SharedCause(Causes):
         for cause in list(self.causes.values()):
             shared = len(agents & cause.agents) >= 0.5 * min(len(agents), len(cause.agents))
             if cause.until_us:
-                shared = sum(self.belongs(arena, cause, agent) for agent in agents) >= 0.8 * len(agents)
+                shared = int(np.count_nonzero(self.belong(arena, cause, chosen))) >= 0.8 * len(chosen)
             if shared and told and not cause.told and not cause.until_us:
                 symptoms += [known for known in cause.symptoms if known not in symptoms]
                 del self.causes[cause.key]  # what the sums suspected has its name from now on

@@ -146,7 +146,7 @@ class Sentinel:
             self.turnover.follow(arena, memory.types, at_us)
             memory.give_back(at_us)
         if memory.rounds % episodes.FLUSH_ROUNDS == 0:
-            memory.episodes.flush(arena, memory.types, self.threshold_nats)
+            memory.episodes.flush(arena, memory.types, self._bar.hold_nats)
         standing.let_go(arena, self._bar.hold_nats)
         self.shared.advance(arena, at_us)
 
