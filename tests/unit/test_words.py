@@ -208,6 +208,21 @@ def test_a_change_that_was_taken_over_is_on_record_once() -> None:
     assert "a-0, a-2" in sentence(envelope)
 
 
+@pytest.mark.parametrize(("normal_for", "outcome"), [((0, 1, 2), "new_normal"), ((0,), "recovered")])
+def test_a_shared_incident_that_became_normal_for_most_of_its_members_is_not_called_recovered(normal_for: tuple[int, ...], outcome: str) -> None:
+    class Deploy(ScriptedSentinel):
+        def observe(self, batch, now_us):  # type: ignore[no-untyped-def]
+            self.world.outage = now_us <= START_US + 9 * US
+            settled = ((normal_for, "c-1", "lasting"),) if now_us == START_US + 9 * US else ()
+            return replace(super().observe(batch, now_us), taken_over=settled)
+
+    world = World(agents=4)
+    engine = live(world, ticks=80, sentinel=Deploy(world))
+    (closed,) = [one.event() for one in engine.journal.read("r-1") if one.kind == "incident_closed"]
+    assert closed.outcome == outcome
+    assert engine.state.incidents[closed.incident_id].taken_over == tuple(f"a-{one}" for one in normal_for)
+
+
 def test_what_is_said_to_the_daemon_reaches_the_sentinel_with_the_next_tick() -> None:
     def say(engine, now_us):  # type: ignore[no-untyped-def]
         commands = Commands(state=engine.state, rules=engine.rules, principal=Principal(name="ann", role="operator"), now_us=now_us)
